@@ -1,0 +1,1 @@
+"""Knowledge distillation for ranking models, as a TFX pipeline."""
