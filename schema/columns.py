@@ -31,6 +31,18 @@ def weight(task: str) -> str:
     return f"weight_{task}"
 
 
+QUERY_INDEX = "query_index"
+"""Column of a training batch: int32, the queries of the batch numbered from 0."""
+
+TEACHER_PRESENT = "teacher_label_present"
+"""Column of a training batch: float32, 1 where the teacher labelled the example, else 0."""
+
+
+def teacher(task: str) -> str:
+    """Column of a training batch: float32, the teacher's label of a task, 0 where absent."""
+    return f"teacher_{task}"
+
+
 def teacher_label(task: str, kind: str) -> str:
     """Teacher label in the label table: a logit for binary, a value for regression tasks."""
     return f"logit_{task}" if kind == "binary" else f"value_{task}"

@@ -1,1 +1,1 @@
-""""""
+"""What happens inside a training process: features, input, towers, heads, losses, export."""

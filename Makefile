@@ -1,0 +1,52 @@
+# `make demo` and `make test` need Python 3.10 with pip, nothing else: the environment is built at
+# first use and again whenever its inputs change.
+#   make test ARGS="tests/unit -k losses"     pass arguments to pytest
+#   make demo DISTILL_PYTHON=3.12             another Python (3.11 and later need glibc >= 2.39)
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench test-next clean
+
+BIN := .venv/bin
+SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/compile
+SETUP_NEXT := $(SETUP) .ci/setup-next .ci/unpack-glibc .ci/use-glibc
+ARGS ?=
+export DISTILL_PYTHON
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.ready ## Build .venv from the lock file (done by the targets that need it)
+
+demo: .venv/.ready ## Distil two students from simulated logs and show the result
+	$(BIN)/distill demo $(ARGS)
+
+test: .venv/.ready ## Run the tests: unit, component, end to end
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/.ready ## Check style, types, spelling, the lock file and the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy -p tfx_distill
+	$(BIN)/typos
+	.ci/uv lock --check --offline --quiet
+	$(BIN)/pytest --quiet tests/unit/test_layering.py
+
+format: .venv/.ready ## Rewrite the code in its style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.ready ## Measure speed and quality
+	$(BIN)/pytest -m bench --capture=no $(or $(ARGS),benchmarks)
+
+test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
+	.venv-next/bin/pytest $(ARGS)
+
+clean: ## Remove the environments and caches, not the runs
+	rm -rf .venv .venv-next .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.ready: $(SETUP)
+	.ci/setup
+
+.venv-next/.ready: $(SETUP_NEXT)
+	.ci/setup-next

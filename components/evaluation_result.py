@@ -1,0 +1,76 @@
+"""What a ModelEvaluation of the ModelEvaluator holds beside TFMA's own files, and how to read it.
+
+- `metrics.json`: the values of TFMA's result, by slice, model, task and metric.
+- `verdict.json`: see `verdict.Verdict`.
+- `predictions/part-*.parquet`: see `trainer.predict.predict`.
+
+Reading needs neither TensorFlow nor TFMA, so a report costs no start-up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfx_distill.components.verdict import Verdict
+
+OVERALL = ""
+"""Name of the slice of all examples; the others are called `column=value`."""
+
+ByTask = dict[str, dict[str, float]]
+"""Value by task and metric."""
+ByModel = dict[str, ByTask]
+"""Value by model, task and metric."""
+
+
+def metrics(evaluation_uri: str | Path) -> ByModel:
+    """Metrics over all examples, by model, task and metric; NaN where a metric is undefined."""
+    return sliced_metrics(evaluation_uri).get(OVERALL, {})
+
+
+def sliced_metrics(evaluation_uri: str | Path) -> dict[str, ByModel]:
+    """Metrics by slice (`column=value`; all examples under `OVERALL`), model, task and metric."""
+    content = json.loads((Path(evaluation_uri) / "metrics.json").read_text())
+    return {
+        part: {
+            model: {
+                task: {k: math.nan if v is None else v for k, v in values.items()}
+                for task, values in tasks.items()
+            }
+            for model, tasks in models.items()
+        }
+        for part, models in content.items()
+    }
+
+
+def verdict(evaluation_uri: str | Path) -> Verdict:
+    """The verdict on the candidate."""
+    return Verdict.model_validate_json((Path(evaluation_uri) / "verdict.json").read_text())
+
+
+def predictions(evaluation_uri: str | Path) -> list[Path]:
+    """Files of the stored predictions, in the order of the examples' shards."""
+    return sorted((Path(evaluation_uri) / "predictions").glob("part-*.parquet"))
+
+
+def write(
+    evaluation_uri: str | Path,
+    values: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
+    result: Verdict,
+) -> None:
+    """Writes `metrics.json` and `verdict.json`; JSON has no NaN, so NaN becomes null."""
+    content = {
+        part: {
+            model: {
+                task: {k: v if math.isfinite(v) else None for k, v in sorted(metric.items())}
+                for task, metric in sorted(tasks.items())
+            }
+            for model, tasks in sorted(models.items())
+        }
+        for part, models in sorted(values.items())
+    }
+    folder = Path(evaluation_uri)
+    (folder / "metrics.json").write_text(json.dumps(content, indent=1))
+    (folder / "verdict.json").write_text(result.model_dump_json(indent=1))

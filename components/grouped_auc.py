@@ -1,0 +1,67 @@
+"""GAUC: how well a model orders the examples within each query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfx_distill.components.column_metric import ColumnMetric, ScoredColumns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def grouped_auc(
+    query: NDArray[np.integer[Any]], label: NDArray[Any], prediction: NDArray[Any]
+) -> NDArray[np.float64]:
+    """The two sums whose ratio is the GAUC of these rows.
+
+    `GAUC = sum_q n_q AUC_q / sum_q n_q`, over the queries that have both classes, where `n_q` is
+    the number of examples of query q; pairs of equal prediction count one half. Zhou et al. 2018,
+    "Deep Interest Network for Click-Through Rate Prediction", section 6.1 (where a group is a
+    user).
+
+    Args:
+      query: Integers, equal within a query, in any order; shape [rows].
+      label: 0 or 1; shape [rows].
+      prediction: Finite scores; shape [rows].
+
+    Returns:
+      `[sum_q n_q AUC_q, sum_q n_q]`, float64; both 0 if no query has both classes.
+    """
+    if not len(query):
+        return np.zeros(2)
+    order = np.lexsort((prediction, query))
+    query, label, prediction = query[order], label[order].astype(np.float64), prediction[order]
+    new_query = np.r_[True, query[1:] != query[:-1]]
+    new_score = new_query | np.r_[True, prediction[1:] != prediction[:-1]]
+    group = np.cumsum(new_query) - 1
+    first = np.flatnonzero(new_query)
+    ties = np.flatnonzero(new_score)
+    # Mean rank of each run of equal scores, counted from 1 within its query.
+    last = np.r_[ties[1:], len(query)]
+    mean_rank = (ties + last + 1) / 2 - first[group[ties]]
+    ranks = np.repeat(mean_rank, last - ties)
+    size = np.diff(np.r_[first, len(query)]).astype(np.float64)
+    positives = np.add.reduceat(label, first)
+    rank_sum = np.add.reduceat(label * ranks, first)
+    pairs = positives * (size - positives)
+    both = pairs > 0
+    wins = rank_sum[both] - positives[both] * (positives[both] + 1) / 2
+    return np.array([np.sum(size[both] * wins / pairs[both]), np.sum(size[both])])
+
+
+class GroupedAuc(ColumnMetric):
+    """TFMA metric `gauc`; NaN where no query has both classes."""
+
+    def __init__(self, name: str = "gauc") -> None:
+        super().__init__(name)
+
+    def statistic(self, columns: ScoredColumns) -> NDArray[np.float64]:
+        """See `grouped_auc`."""
+        return grouped_auc(columns.query, columns.label, columns.prediction)
+
+    def value(self, statistic: NDArray[np.float64]) -> float:
+        """Mean AUC per query, weighted by the number of examples."""
+        return float(statistic[0] / statistic[1]) if statistic[1] else float("nan")

@@ -1,0 +1,168 @@
+"""Joining teacher labels to examples by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tfx_distill.labels.shard import shard_of
+from tfx_distill.labels.snapshot import Snapshot, open_labels
+from tfx_distill.schema import columns
+from tfx_distill.schema.columns import Split
+from tfx_distill.schema.errors import LabelError
+
+_PORTION_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many examples have a teacher label.
+
+    Attributes:
+      examples: Examples joined so far.
+      labelled: Those of them with a label.
+      labels: Rows of the label table in that split; more than `labelled` after the last shard
+        means labels of unknown examples.
+    """
+
+    examples: int
+    labelled: int
+    labels: int
+
+    @property
+    def share(self) -> float:
+        """Labelled share of the examples; 0 before the first example."""
+        return self.labelled / self.examples if self.examples else 0.0
+
+
+class LabelJoiner:
+    """Finds the teacher labels of examples, one example shard at a time, and counts coverage.
+
+    Memory is bounded by a shard of examples, and 65,536 rows or one row group of labels. A shard
+    whose ids are all in the label file of the same name costs one read of that file; each shard
+    with other ids costs a scan of the ids of the other files, until all are found.
+
+    Args:
+      snapshot: Labels to join.
+      split: Which split of them.
+      kinds: Kind of each wanted task, `binary` or `regression`.
+
+    Raises:
+      LabelError: The snapshot cannot be read, or has no such split.
+    """
+
+    def __init__(self, snapshot: Snapshot, split: Split, kinds: Mapping[str, str]) -> None:
+        self._where = f"{snapshot}, split {split}"
+        self._files = snapshot.files(split)
+        self._columns = {task: columns.teacher_label(task, kind) for task, kind in kinds.items()}
+        self._examples = 0
+        self._labelled = 0
+
+    def join(
+        self, shard: str, example_id: npt.NDArray[np.int64]
+    ) -> tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[np.bool_]]:
+        """Labels of one shard of examples, in the order of the examples.
+
+        Args:
+          shard: Name of the example shard: its own label file is looked into first.
+          example_id: int64, shape [n].
+
+        Returns:
+          Per task float32 [n], 0 without a label; and bool [n], whether there is a label.
+
+        Raises:
+          LabelError: A label file is missing, corrupt, lacks a task or holds NaN or infinity.
+        """
+        ids = pa.array(example_id, pa.int64())
+        wanted = pc.unique(ids)
+        position = pc.index_in(ids, value_set=wanted).to_numpy()
+        labels = {task: np.zeros(len(wanted), np.float32) for task in self._columns}
+        present = np.zeros(len(wanted), np.bool_)
+        own_first = sorted(self._files, key=lambda path: shard_of(path) != shard)
+        for path in own_first:
+            if present.all():
+                break
+            with open_labels(path, [columns.EXAMPLE_ID, *self._columns.values()]) as file:
+                self._look_into(path, file, wanted.to_numpy(), labels, present)
+        found = present[position]
+        self._examples += len(found)
+        self._labelled += int(found.sum())
+        return {task: values[position] for task, values in labels.items()}, found
+
+    def coverage(self) -> Coverage:
+        """Counts over all shards joined so far."""
+        labels = sum(pq.read_metadata(path).num_rows for path in self._files)
+        return Coverage(self._examples, self._labelled, labels)
+
+    def require_coverage(self, minimum: float) -> None:
+        """Refuses to go on with too few labels.
+
+        Args:
+          minimum: Smallest accepted share of labelled examples, between 0 and 1.
+
+        Raises:
+          LabelError: The share is below `minimum`.
+        """
+        coverage = self.coverage()
+        if coverage.share >= minimum:
+            return
+        raise LabelError(
+            self._where,
+            got=f"labels for {coverage.labelled} of {coverage.examples} examples "
+            f"({coverage.share:.2%}); the table holds {coverage.labels} labels",
+            expected=f"labels for at least {minimum:.2%}",
+            fix="Label exactly these examples with this teacher, or lower labels.min_coverage.",
+        )
+
+    def _look_into(
+        self,
+        path: str,
+        file: pq.ParquetFile,
+        wanted: npt.NDArray[np.int64],
+        labels: Mapping[str, npt.NDArray[np.float32]],
+        present: npt.NDArray[np.bool_],
+    ) -> None:
+        """Fills `labels` and `present`, aligned with the distinct ids `wanted`, from one file."""
+        slots = np.flatnonzero(~present)
+        open_ids = pa.array(wanted[slots])
+        for groups in _portions(file):
+            ids = file.read_row_groups(groups, [columns.EXAMPLE_ID])[columns.EXAMPLE_ID].to_numpy()
+            # A hash join: 8 times as fast here as sorting and searching.
+            match = pc.fill_null(pc.index_in(pa.array(ids), value_set=open_ids), -1).to_numpy()
+            rows = np.flatnonzero(match >= 0)
+            if not len(rows):
+                continue
+            hits = slots[match[rows]]
+            portion = file.read_row_groups(groups, list(self._columns.values()))
+            for task, column in self._columns.items():
+                values = portion[column].to_numpy()[rows]
+                finite = np.isfinite(values)
+                if not finite.all():
+                    raise LabelError(
+                        f"{path}, column {column}, example_id {ids[rows[np.argmin(finite)]]}",
+                        got=f"{int((~finite).sum())} labels that are not finite",
+                        expected="finite labels",
+                        fix="Label the span again: the file was not written by tfx-distill.",
+                    )
+                labels[task][hits] = values
+            present[hits] = True
+
+
+def _portions(file: pq.ParquetFile) -> Iterator[list[int]]:
+    """Row groups to read at once: as few as reach 65,536 rows, since each read builds a hash."""
+    groups: list[int] = []
+    rows = 0
+    for group in range(file.num_row_groups):
+        groups.append(group)
+        rows += file.metadata.row_group(group).num_rows
+        if rows >= _PORTION_ROWS:
+            yield groups
+            groups, rows = [], 0
+    if groups:
+        yield groups

@@ -1,0 +1,188 @@
+"""Joining teacher labels to examples by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfx_distill.labels import join as join_module
+from tfx_distill.labels.commit import commit
+from tfx_distill.labels.join import Coverage, LabelJoiner
+from tfx_distill.labels.partition import Partition
+from tfx_distill.labels.provenance import Provenance
+from tfx_distill.labels.shard import LabelShardWriter
+from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.schema.errors import LabelError
+
+KINDS = {"click": "binary", "watch": "regression"}
+
+
+def labelled(
+    table: Path, shards: Mapping[str, Sequence[tuple[int, float]]], batch: int = 2
+) -> Snapshot:
+    """A table of these (id, logit) pairs per shard; the value of `watch` is minus the logit."""
+    written = []
+    for name, rows in shards.items():
+        with LabelShardWriter(
+            table,
+            Partition("video", 3, "train"),
+            name,
+            KINDS,
+            datetime(2024, 5, 1, tzinfo=timezone.utc),
+        ) as writer:
+            for start in range(0, len(rows), batch):
+                part = rows[start : start + batch]
+                logit = np.array([row[1] for row in part], np.float32)
+                writer.write(
+                    np.array([row[0] for row in part], np.int64),
+                    {"click": logit, "watch": -logit},
+                    np.zeros(len(part), np.float32),
+                )
+        written.append(writer.shard)
+    return commit(table, written, Provenance("t", "a", "b", "c", "d", None))
+
+
+def ids(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def test_labels_follow_the_ids_not_the_rows(tmp_path: Path) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(10, 1.0), (20, 2.0), (30, 3.0)], "s1": [(40, 4.0)]})
+    joiner = LabelJoiner(snapshot, "train", KINDS)
+    # Shuffled, one without a label (25), one whose label lies in another file (40).
+    found, present = joiner.join("s0", ids(30, 25, 10, 40, 20))
+    assert present.tolist() == [True, False, True, True, True]
+    assert found["click"].tolist() == [3.0, 0.0, 1.0, 4.0, 2.0]
+    assert found["watch"].tolist() == [-3.0, 0.0, -1.0, -4.0, -2.0]
+    assert (found["click"].dtype, present.dtype) == (np.float32, np.bool_)
+
+
+def test_wanted_tasks_only(tmp_path: Path) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(10, 1.0)]})
+    found, _ = LabelJoiner(snapshot, "train", {"watch": "regression"}).join("s0", ids(10))
+    assert {task: values.tolist() for task, values in found.items()} == {"watch": [-1.0]}
+
+
+def test_examples_that_repeat_an_id_share_its_label(tmp_path: Path) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(10, 1.0), (20, 2.0)]})
+    found, present = LabelJoiner(snapshot, "train", KINDS).join("s0", ids(20, 10, 20))
+    assert found["click"].tolist() == [2.0, 1.0, 2.0]
+    assert present.all()
+
+
+def test_an_empty_shard_joins_nothing(tmp_path: Path) -> None:
+    joiner = LabelJoiner(labelled(tmp_path, {"s0": [(10, 1.0)]}), "train", KINDS)
+    found, present = joiner.join("s0", ids())
+    assert (len(found["click"]), len(present)) == (0, 0)
+
+
+def test_coverage_counts_missing_and_extra_labels(tmp_path: Path) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(1, 0.0), (2, 0.0), (99, 0.0)], "s1": [(3, 0.0)]})
+    joiner = LabelJoiner(snapshot, "train", KINDS)
+    assert joiner.coverage() == Coverage(examples=0, labelled=0, labels=4)
+    joiner.join("s0", ids(1, 2))
+    joiner.join("s1", ids(3, 4))
+    assert joiner.coverage() == Coverage(examples=4, labelled=3, labels=4)
+    assert joiner.coverage().share == 0.75
+    joiner.require_coverage(0.75)
+    with pytest.raises(LabelError) as caught:
+        joiner.require_coverage(0.76)
+    message = str(caught.value)
+    expected = ["3 of 4", "75.00%", "76.00%", "labels.min_coverage", str(tmp_path), "split train"]
+    assert [part for part in expected if part not in message] == []
+
+
+def test_coverage_of_nothing_is_not_enough(tmp_path: Path) -> None:
+    joiner = LabelJoiner(labelled(tmp_path, {"s0": [(1, 0.0)]}), "train", KINDS)
+    with pytest.raises(LabelError, match="0 of 0"):
+        joiner.require_coverage(0.01)
+
+
+def test_own_file_is_enough(tmp_path: Path) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(1, 1.0)], "s1": [(2, 2.0)]})
+    joiner = LabelJoiner(snapshot, "train", KINDS)
+    other = next(path for path in snapshot.files("train") if "s1-" in path)
+    Path(other).unlink()
+    assert joiner.join("s0", ids(1))[0]["click"].tolist() == [1.0]
+    with pytest.raises(LabelError, match="s1-"):
+        joiner.join("s0", ids(1, 2))
+
+
+def test_tasks_and_splits_that_are_not_there_are_named(tmp_path: Path) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(1, 1.0)]})
+    with pytest.raises(LabelError, match="split eval"):
+        LabelJoiner(snapshot, "eval", KINDS)
+    joiner = LabelJoiner(snapshot, "train", {"click": "regression"})
+    with pytest.raises(LabelError, match="value_click"):
+        joiner.join("s0", ids(1))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_foreign_labels_that_are_not_finite_are_refused(
+    tmp_path: Path, value: float | None
+) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(1, 1.0), (2, 2.0)]})
+    joiner = LabelJoiner(snapshot, "train", KINDS)
+    (path,) = snapshot.files("train")
+    table = pq.read_table(path, partitioning=None)
+    values = pa.array([1.0, value], pa.float32())
+    position = table.schema.get_field_index("logit_click")
+    pq.write_table(table.set_column(position, "logit_click", values), path)
+    assert joiner.join("s0", ids(1))[0]["click"].tolist() == [1.0]
+    with pytest.raises(LabelError, match="logit_click, example_id 2"):
+        joiner.join("s0", ids(1, 2))
+
+
+# Few distinct ids, so that every shard shares some with every label file.
+_ID = st.one_of(st.integers(-6, 6), st.sampled_from([-(2**63), 2**63 - 1]))
+_LABELS = st.dictionaries(_ID, st.floats(-50, 50, width=32), min_size=1, max_size=14)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    label_of=_LABELS,
+    cuts=st.lists(st.integers(0, 14), min_size=2, max_size=2).map(sorted),
+    examples=st.lists(st.lists(_ID, max_size=8), min_size=1, max_size=4),
+    batch=st.integers(1, 4),
+    portion=st.integers(1, 6),
+)
+def test_join_equals_a_pandas_merge(
+    tmp_path_factory: pytest.TempPathFactory,
+    label_of: dict[int, float],
+    cuts: list[int],
+    examples: list[list[int]],
+    batch: int,
+    portion: int,
+) -> None:
+    rows = list(label_of.items())
+    shards = {
+        "s0": rows[: cuts[0]],
+        "s1": rows[cuts[0] : cuts[1]],
+        "s2": rows[cuts[1] :],
+    }
+    snapshot = labelled(tmp_path_factory.mktemp("table"), shards, batch)
+    joiner = LabelJoiner(snapshot, "train", KINDS)
+    right = pd.DataFrame({"example_id": label_of.keys(), "label": label_of.values()})
+    right = right.astype({"example_id": "int64", "label": "float32"})
+    total = labelled_total = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join_module, "_PORTION_ROWS", portion)
+        for number, wanted in enumerate(examples):
+            left = pd.DataFrame({"example_id": np.array(wanted, np.int64)})
+            merged = left.merge(right, on="example_id", how="left")
+            found, present = joiner.join(f"s{number}", left["example_id"].to_numpy())
+            assert present.tolist() == merged["label"].notna().tolist()
+            assert found["click"].tolist() == merged["label"].fillna(0).tolist()
+            assert found["watch"].tolist() == (-merged["label"].fillna(0)).tolist()
+            total += len(wanted)
+            labelled_total += int(merged["label"].notna().sum())
+    assert joiner.coverage() == Coverage(total, labelled_total, len(label_of))

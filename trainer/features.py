@@ -1,0 +1,114 @@
+"""The Transform graph: from raw features to the three dense blocks that every model reads.
+
+The blocks are `numeric` (standardised values, then missing flags), `categorical` (one id a column)
+and `multivalent` (the lists, one beside the other). Id 0 stands for a missing value everywhere.
+Three blocks instead of a tensor per feature keep the cost of reading examples independent of the
+number of features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from tfx_distill.schema.config import CategoricalFeature, FeaturesConfig
+
+NUMERIC = "numeric"
+CATEGORICAL = "categorical"
+MULTIVALENT = "multivalent"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Widths (columns) and dtypes of the blocks that a config leads to; empty ones are left out."""
+
+    numeric: int
+    categorical: int
+    multivalent: int
+
+    @classmethod
+    def of(cls, features: FeaturesConfig) -> Blocks:
+        """The blocks of these features."""
+        return cls(
+            numeric=2 * len(features.numeric),
+            categorical=len(features.categorical),
+            multivalent=sum(f.max_length for f in features.multivalent),
+        )
+
+    @property
+    def spec(self) -> dict[str, tf.TensorSpec]:
+        """Tensor specs by block name, of shape [batch, width]."""
+        widths = {
+            NUMERIC: (self.numeric, tf.float32),
+            CATEGORICAL: (self.categorical, tf.int32),
+            MULTIVALENT: (self.multivalent, tf.int32),
+        }
+        return {
+            name: tf.TensorSpec([None, width], dtype, name=name)
+            for name, (width, dtype) in widths.items()
+            if width
+        }
+
+
+def preprocessing_fn(
+    inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
+) -> dict[str, tf.Tensor]:
+    """TFX Transform's entry point.
+
+    Args:
+      inputs: Raw features, sparse, of shape [batch, values].
+      custom_config: Holds the features section of the run config as JSON, under `features`.
+
+    Returns:
+      The blocks, float32 and int64 of shape [batch, width].
+    """
+    features = FeaturesConfig.model_validate_json(custom_config["features"])
+    blocks: dict[str, list[tf.Tensor]] = {NUMERIC: [], CATEGORICAL: [], MULTIVALENT: []}
+    flags = []
+    for numeric in features.numeric:
+        raw = inputs[numeric.name]
+        values = tf.cast(raw.values, tf.float32)
+        if numeric.transform == "log1p":
+            # A counter below zero is a fault of the log; the statistics show it.
+            values = tf.math.log1p(tf.maximum(values, 0.0))
+        scaled = tft.scale_to_z_score(tf.SparseTensor(raw.indices, values, raw.dense_shape))
+        blocks[NUMERIC].append(_dense(scaled, 1, 0.0))
+        present = tf.SparseTensor(raw.indices, tf.ones_like(values), raw.dense_shape)
+        flags.append(1.0 - _dense(present, 1, 0.0))
+    blocks[NUMERIC] += flags
+    for categorical in features.categorical:
+        ids = _encoded(inputs[categorical.name], categorical)
+        blocks[CATEGORICAL].append(_dense(ids, 1, 0))
+    for multivalent in features.multivalent:
+        ids = _encoded(inputs[multivalent.name], multivalent)
+        blocks[MULTIVALENT].append(_dense(ids, multivalent.max_length, 0))
+    return {name: tf.concat(parts, axis=1) for name, parts in blocks.items() if parts}
+
+
+def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature) -> tf.SparseTensor:
+    """Ids from 1, in the places of the raw values."""
+    if feature.buckets is not None:
+        values = raw.values if raw.dtype == tf.string else tf.strings.as_string(raw.values)
+        ids = tf.strings.to_hash_bucket_fast(values, feature.buckets)
+        encoded = tf.SparseTensor(raw.indices, ids, raw.dense_shape)
+    else:
+        encoded = tft.compute_and_apply_vocabulary(
+            raw,
+            top_k=feature.vocab,
+            num_oov_buckets=feature.oov_buckets,
+            vocab_filename=feature.name,
+        )
+    return tf.SparseTensor(encoded.indices, encoded.values + 1, encoded.dense_shape)
+
+
+def _dense(values: tf.SparseTensor, width: int, default: float) -> tf.Tensor:
+    """The first `width` values of each row, filled up with `default`; shape [batch, width]."""
+    rows = values.dense_shape[0]
+    cut = tf.sparse.slice(values, [0, 0], tf.stack([rows, width]))
+    reset = tf.SparseTensor(cut.indices, cut.values, tf.stack([rows, width]))
+    dense = tf.sparse.to_dense(reset, default_value=tf.cast(default, values.dtype))
+    return tf.reshape(dense, [-1, width])
