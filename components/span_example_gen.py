@@ -22,7 +22,7 @@ __all__ = ["SpanExampleGen", "ingest", "read_shard"]
 
 
 @component
-def SpanExampleGen(
+def SpanExampleGen(  # noqa: N802 - the name of a component class
     examples: OutputArtifact[standard_artifacts.Examples],
     config: Parameter[str],
     spans: Parameter[str],

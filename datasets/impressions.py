@@ -171,10 +171,10 @@ def outcome(scene: Scene, shown: Shown) -> Outcome:
     peak = np.cos((shown.hour - items.topic_peak_h) * np.float32(2 * np.pi / world.HOURS))[item]
 
     click = (
-        np.float32(0.9) * match
-        + np.float32(0.5) * attraction
-        + np.float32(0.5) * novelty
-        + np.float32(0.3) * peak
+        np.float32(1.4) * match
+        + np.float32(0.6) * attraction
+        + np.float32(0.6) * novelty
+        + np.float32(0.4) * peak
         + _DURATION_TASTE[shown.device] * duration
         + users.country_bias[user]
     )

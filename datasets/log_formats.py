@@ -57,7 +57,9 @@ class ParquetReader:
                 done += batch.num_rows
                 yield _in_order(batch, wanted)
         except (pa.ArrowException, OSError) as error:
-            raise _corrupt(path, f"row {done} or later", error, "a readable Parquet file") from error
+            raise _corrupt(
+                path, f"row {done} or later", error, "a readable Parquet file"
+            ) from error
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
@@ -67,10 +69,10 @@ class ParquetReader:
 
 
 class CsvReader:
-    """CSV files with a header.
+    r"""CSV files with a header.
 
     A CSV holds text: ids, categories and lists (split at `|`) are strings, also where they look
-    like numbers. An empty cell, `NULL` and `\\N` are missing values.
+    like numbers. An empty cell, `NULL` and `\N` are missing values.
     """
 
     def schema(self, path: Path) -> pa.Schema:

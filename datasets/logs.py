@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_distill.datasets import log_columns, log_formats
-from tfx_distill.datasets.log_columns import LogConfig, Place
+from tfx_distill.datasets.log_columns import LogConfig
 from tfx_distill.datasets.log_files import (
     LogFile,
     available_spans,
@@ -25,6 +25,7 @@ from tfx_distill.datasets.log_files import (
     select_spans,
     split_files,
 )
+from tfx_distill.datasets.log_values import Place, canonical
 from tfx_distill.schema import columns
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.config import RunConfig
@@ -121,7 +122,7 @@ def read(
     wanted[config.data.event_time] = pa.null()
     row = 0
     for batch in log_formats.reader(config.data.format).batches(file.path, wanted):
-        yield log_columns.canonical(batch, config, types, Place(file.path, row))
+        yield canonical(batch, config, types, Place(file.path, row))
         row += batch.num_rows
 
 

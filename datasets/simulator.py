@@ -49,7 +49,7 @@ class SimulatorConfig(Section):
       examples_per_span: Impressions a day on the video surface, to within one list an hour.
       eval_fraction: Share of the expected traffic of a span that comes last in time and is its eval
         split.
-      users: Accounts; by default one per 12 examples of a span.
+      users: Accounts; by default one per 40 examples of a span.
       items: Catalogue of each surface at any time; by default one per 20 examples of a span.
       new_item_share: Share of the catalogue that is born in a span (and retired, the oldest).
       click_rate: Clicks per impression, on average.
@@ -84,7 +84,7 @@ class SimulatorConfig(Section):
     @property
     def accounts(self) -> int:
         """Number of users."""
-        return self.users or max(100, self.examples_per_span // 12)
+        return self.users or max(100, self.examples_per_span // 40)
 
 
 @dataclass(frozen=True)

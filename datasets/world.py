@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-DIM = 8
+DIM = 6
 """Latent dimensions of tastes and items."""
 
 HOURS = 24
@@ -41,6 +41,8 @@ _ZIPF = 0.8
 _EVERGREEN = 0.1
 _MEDIAN_LIFE_H = 72.0
 _VIEWS_PER_DAY = 1000.0
+_PROFILE_NOISE = 0.4
+_CONTENT_NOISE = 0.3
 
 # Independent streams of random numbers; the order is part of the data's definition.
 _TOPICS, _USERS, _PROFILES, _ITEMS, REQUESTS, PILOT = range(6)
@@ -77,7 +79,8 @@ _SHARED = {
     name: name
     for name in (
         "user_id", "device", "country", "hour", "position", "topics", "duration_s",
-        "user_clicks_7d", "user_tenure_d", "taste_0", "taste_1", "taste_2", "new_item", "clicked",
+        "user_clicks_7d", "user_tenure_d", *(f"taste_{k}" for k in range(DIM)), "new_item",
+        "clicked",
     )
 }  # fmt: skip
 
@@ -91,7 +94,7 @@ VIDEO = Surface(
         "video_age_h": "age_h",
         "views": "views",
         "video_ctr": "ctr",
-        **{f"content_{k}": f"content_{k}" for k in range(4)},
+        **{f"content_{k}": f"content_{k}" for k in range(DIM)},
         "watch_s": "consumed_s",
         "satisfied": "satisfied",
         "ltv": "ltv",
@@ -134,7 +137,7 @@ class Users:
     """The users during one span; arrays of length [users] unless stated.
 
     `interest` drifts and `second_interest` stays, both [users, DIM]; `stale_interest` is what the
-    older ranker believes. `profile` [users, 3] and the rest of the arrays below it are logged.
+    older ranker believes. `profile` [users, DIM] and the arrays below it are logged.
     """
 
     interest: Floats
@@ -176,7 +179,7 @@ def users(seed: int, count: int, span: int, clicks_per_user_7d: float) -> Users:
         return cosine * np.cos(speed * at) + sine * np.sin(speed * at)
 
     daily = rng(seed, _PROFILES, span)
-    noise = daily.standard_normal((count, 3), dtype=np.float32)
+    noise = daily.standard_normal((count, DIM), dtype=np.float32)
     expected_clicks = clicks_per_user_7d * activity / activity.mean()
     places = pa.array(country, mask=country_missing)
     return Users(
@@ -189,7 +192,7 @@ def users(seed: int, count: int, span: int, clicks_per_user_7d: float) -> Users:
         main_device=device,
         country=pa.array(COUNTRIES).take(places),
         country_bias=(0.2 * normal(len(COUNTRIES), dtype=np.float32))[country],
-        profile=interest(span - 1)[:, :3] + np.float32(0.7) * noise,
+        profile=interest(span - 1) + np.float32(_PROFILE_NOISE) * noise,
         profile_missing=missing,
         clicks_7d=daily.poisson(expected_clicks * np.exp(0.3 * daily.standard_normal(count))),
         tenure_d=tenure + span,
@@ -200,7 +203,7 @@ def users(seed: int, count: int, span: int, clicks_per_user_7d: float) -> Users:
 class Items:
     """The catalogue of a surface during one span; arrays of length [items] unless stated.
 
-    `latent` is [items, DIM], `content` [items, 4] its noisy copy in the log. `born_h` is the hour
+    `latent` is [items, DIM], `content` [items, DIM] its noisy copy in the log. `born_h` is the hour
     of birth relative to the start of the span, `base` the popularity at birth, `life_h` the time
     in which it falls to 1/e, `topic_peak_h` the hour of day at which its main topic is liked best.
     """
@@ -308,7 +311,7 @@ def _cohort(r: np.random.Generator, surface: Surface, centroids: Floats, n: int)
         + np.float32(surface.duration_sigma) * normal(),
         "base": base.astype(np.float32),
         "life_h": (_MEDIAN_LIFE_H * np.exp(0.7 * normal())).astype(np.float32),
-        "content": latent[:, :4].astype(np.float32) + np.float32(0.5) * normal(n, 4),
+        "content": latent.astype(np.float32) + np.float32(_CONTENT_NOISE) * normal(n, DIM),
         "content_missing": r.random(n) < 0.05,
         "duration_missing": r.random(n) < 0.01,
         "view_noise": np.exp(0.3 * normal()),

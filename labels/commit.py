@@ -254,9 +254,11 @@ def _open_for(table: Path, kinds: dict[str, str]) -> DeltaTable:
             DeltaTable.create(
                 str(table),
                 Schema(wanted),
-                mode="ignore",
+                mode="error",
                 partition_by=list(partition.COLUMNS),
                 configuration=_CONFIGURATION,
+                # A retry would create the table a second time, at version 1.
+                commit_properties=CommitProperties(max_commit_retries=0),
             )
         except DeltaError:
             # Unless another writer created it in the meantime.

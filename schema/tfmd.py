@@ -23,7 +23,8 @@ def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_p
     """Schema of the examples of a run.
 
     A feature may be missing in some examples but not in all; keys are always there, and so is the
-    label of a task that always applies. No feature has a fixed shape: Transform sees sparse tensors.
+    label of a task that always applies. No feature has a fixed shape, so Transform sees sparse
+    tensors.
 
     Args:
       config: With `data.schema_file`, that file is used instead, its features brought into the

@@ -73,15 +73,13 @@ class Writer:
         self._part = file.with_name(f".{file.name}.{os.getpid()}")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
-    def write(self, batch: Mapping[str, NDArray[Any]]) -> None:
-        """Appends examples: blocks of shape [rows, width], everything else [rows]."""
-        arrays = {name: _arrow(values) for name, values in batch.items()}
-        record = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Appends rows that `record` made."""
         if self._writer is None:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = pa.ipc.new_file(str(self._part), record.schema, options=options)
-        self._writer.write_batch(record)
+            self._writer = pa.ipc.new_file(str(self._part), batch.schema, options=options)
+        self._writer.write_batch(batch)
 
     def __enter__(self) -> Writer:
         return self
@@ -93,6 +91,12 @@ class Writer:
                 self._part.replace(self._file)
             else:
                 self._part.unlink()
+
+
+def record(batch: Mapping[str, NDArray[Any]]) -> pa.RecordBatch:
+    """Rows of the table from arrays: blocks of shape [rows, width], everything else [rows]."""
+    arrays = [_arrow(values) for values in batch.values()]
+    return pa.RecordBatch.from_arrays(arrays, names=list(batch))
 
 
 def _arrow(values: NDArray[Any]) -> pa.Array:

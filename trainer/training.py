@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,10 @@ def train(
     training: TrainingConfig,
     heads: tuple[Head, ...],
     labels: LabelJoiner | None,
+    min_coverage: float = 0.0,
     seed: int,
     log_dir: str,
-) -> Ranker:
+) -> tuple[Ranker, Record]:
     """Trains until the eval loss against hard labels stops falling, or `epochs` are over.
 
     Args:
@@ -44,10 +46,12 @@ def train(
       training: How to train.
       heads: What to learn.
       labels: Teacher labels of the train split, if any head has a rule.
+      min_coverage: Smallest share of the train examples that must have a teacher label.
       seed: Of the first weights, of dropout and of the order of the examples.
       log_dir: Where the TensorBoard logs go.
 
     Raises:
+      LabelError: Too few examples have a teacher label.
       ModelError: The loss is not a number.
     """
     tf_keras.utils.set_random_seed(seed)
@@ -66,6 +70,12 @@ def train(
     eval_examples = Examples(
         feature_table.shards(examples, "eval"), features, tasks, max(training.batch_size, 8192)
     )
+    if labels is not None:
+        # Before any work is lost: join once, ids only.
+        for file in train_examples.files:
+            ids = feature_table.read(file, [columns.EXAMPLE_ID])[columns.EXAMPLE_ID]
+            labels.join(file.stem, ids)
+        labels.require_coverage(min_coverage)
     ranker = Ranker(features, model, heads, _biases(train_examples))
     ranker.materialize()
     ranker.compile(optimizer=_optimizer(training))
@@ -80,14 +90,36 @@ def train(
                 "val_loss", patience=training.early_stopping_patience, restore_best_weights=True
             )
         )
-    ranker.fit(
+    history = ranker.fit(
         train_examples.dataset(),
         validation_data=eval_examples.dataset(),
         epochs=training.epochs,
         callbacks=callbacks,
         verbose=0,
     )
-    return ranker
+    return ranker, Record(
+        epochs=len(history.epoch),
+        losses={name: [float(v) for v in values] for name, values in history.history.items()},
+        parameters=int(sum(np.prod(v.shape) for v in ranker.served().trainable_variables)),
+        coverage=None if labels is None else labels.coverage().share,
+    )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is worth keeping of a training besides the model.
+
+    Attributes:
+      epochs: How many were trained.
+      losses: By name, one value per epoch; `val_` marks the eval split.
+      parameters: Trained numbers in the model that is served.
+      coverage: Share of the train examples with a teacher label; None without distillation.
+    """
+
+    epochs: int
+    losses: dict[str, list[float]]
+    parameters: int
+    coverage: float | None
 
 
 class StopOnNan(tf_keras.callbacks.Callback):

@@ -135,9 +135,7 @@ def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path)
     gen = _generator(config)
     schema = ImportSchemaGen(schema_file=str(schema_file))
     # With the schema, statistics of whole-number categories are those of categories.
-    statistics = StatisticsGen(
-        examples=gen.outputs["examples"], schema=schema.outputs["schema"]
-    )
+    statistics = StatisticsGen(examples=gen.outputs["examples"], schema=schema.outputs["schema"])
     validator = ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
@@ -235,7 +233,9 @@ def test_shards_hold_the_examples_once_and_only_training_is_shuffled(
         # Each query stays together, and in order.
         assert all(s % 10 == 0 for s in starts)
         assert seconds == [s + k for s in starts for k in range(10)]
-    evaluated = [v for path in _shards(tmp_path / "out", "eval") for v in _values(path, "event_time")]
+    evaluated = [
+        v for path in _shards(tmp_path / "out", "eval") for v in _values(path, "event_time")
+    ]
     assert evaluated == [[second] for second in range(700, 800)]
 
 

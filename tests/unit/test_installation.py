@@ -73,7 +73,7 @@ class TestFindPython:
         script(tmp_path / "bin" / "python3.77", "echo 'pyenv: command not found' >&2; exit 127")
         real = script(
             tmp_path / "pyenv" / "versions" / "3.77.1" / "bin" / "python3.77",
-            f'case "$2" in *version_info*) echo 3.77;; *) echo "$0";; esac',
+            'case "$2" in *version_info*) echo 3.77;; *) echo "$0";; esac',
         )
         found = run(
             ".ci/find-python",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -409,6 +410,18 @@ def test_a_device_without_room_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert visible(tmp_path) == [("video", 3, "train", 1)]
 
 
+def test_a_disk_that_is_full_at_the_last_byte_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(EnvironmentProblem, match="full disk after 2 rows"):
+        write(tmp_path, [1, 2])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_path_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
@@ -491,6 +504,12 @@ def _commit_often(table: Path, teacher: str, commits: int) -> None:
         assert provenance_of(snapshot) == mine
 
 
+def _commit_tasks(table: Path, task: str) -> None:
+    shard = write(table, [1], teacher=task, kinds={task: "binary"})
+    _start.wait(60)
+    commit(table, [shard], replace(PROVENANCE, teacher_fingerprint=task))
+
+
 def _commit_same(table: Path, number: int) -> None:
     splits: tuple[Split, ...] = ("train", "eval")
     shards = [
@@ -521,6 +540,19 @@ def test_two_processes_commit_at_the_same_time(
     ]
     # Version 0 creates the table; each commit is one version: no half commit, none lost.
     assert DeltaTable(str(table)).version() == 24
+
+
+def test_two_processes_create_the_table_for_other_tasks(
+    tmp_path: Path, two_processes: ProcessPoolExecutor
+) -> None:
+    for attempt in range(20):
+        table = tmp_path / str(attempt)
+        list(two_processes.map(_commit_tasks, [table] * 2, ["click", "like"]))
+        frame = pl.read_delta(str(table)).sort("teacher")
+        assert frame.select("teacher", "logit_click", "logit_like").rows() == [
+            ("click", 1.0, None),
+            ("like", None, 1.0),
+        ]
 
 
 def test_two_processes_that_label_the_same_do_not_double_its_rows(

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfx_distill.datasets import log_columns, log_formats, logs
+from tfx_distill.datasets import log_formats, log_values, logs
 from tfx_distill.datasets.example_shards import in_lists
-from tfx_distill.datasets.log_columns import LogConfig, LoggedLabel, Place
+from tfx_distill.datasets.log_columns import LogConfig, LoggedLabel
+from tfx_distill.datasets.log_values import Place
 from tfx_distill.schema.config import DataConfig, RunConfig
 from tfx_distill.schema.errors import ConfigError, DataError
 
@@ -197,10 +198,10 @@ def test_string_ids_are_the_fingerprints_that_bigquery_computes() -> None:
         "3true": -4880158226897771312,
     }
     for kind in (pa.string(), pa.large_string(), pa.binary()):
-        ids = log_columns._ids(pa.array(expected, kind), "id", Place(Path("f"), 0))
+        ids = log_values._ids(pa.array(expected, kind), "id", Place(Path("f"), 0))
         assert ids.to_pylist() == list(expected.values())
     unsigned = pa.array([1, 2**64 - 1], pa.uint64())
-    assert log_columns._ids(unsigned, "id", Place(Path("f"), 0)).to_pylist() == [1, -1]
+    assert log_values._ids(unsigned, "id", Place(Path("f"), 0)).to_pylist() == [1, -1]
 
 
 @pytest.mark.parametrize(
@@ -217,14 +218,14 @@ def test_string_ids_are_the_fingerprints_that_bigquery_computes() -> None:
     ids=lambda column: str(column.type),
 )
 def test_times_become_epoch_seconds(column: pa.Array) -> None:
-    assert log_columns._seconds(column, "t", Place(Path("f"), 0)).to_pylist() == [1_700_000_000]
+    assert log_values._seconds(column, "t", Place(Path("f"), 0)).to_pylist() == [1_700_000_000]
 
 
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
 def test_dates_become_their_first_second(kind: pa.DataType) -> None:
     column = pa.array([date(2024, 1, 2)], kind)
     expected = int(datetime(2024, 1, 2, tzinfo=timezone.utc).timestamp())
-    assert log_columns._seconds(column, "t", Place(Path("f"), 0)).to_pylist() == [expected]
+    assert log_values._seconds(column, "t", Place(Path("f"), 0)).to_pylist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_dates_become_their_first_second(kind: pa.DataType) -> None:
     ids=lambda column: str(column.type),
 )
 def test_numbers_of_any_width_become_float32(column: pa.Array) -> None:
-    out = log_columns._numbers(column, "x", Place(Path("f"), 0))
+    out = log_values._numbers(column, "x", Place(Path("f"), 0))
     assert out.type == pa.float32()
     assert out.to_pylist() == [1.0, None, 3.0]
 
@@ -256,7 +257,7 @@ def test_lists_keep_their_values_whatever_the_layout(
     kind = pa.large_list(pa.large_string()) if large else pa.list_(pa.string())
     # A slice has offsets that do not start at 0, and validity bits that do not either.
     column = pa.array(rows, kind).slice(skip)
-    out = log_columns._lists(column, pa.list_(pa.string()), "x", Place(Path("f"), 0))
+    out = log_values._lists(column, pa.list_(pa.string()), "x", Place(Path("f"), 0))
     out.validate(full=True)
     expected = [row if row is None else [v for v in row if v] for row in rows[skip:]]
     assert out.to_pylist() == expected
@@ -264,6 +265,15 @@ def test_lists_keep_their_values_whatever_the_layout(
     wrapped.validate(full=True)
     assert wrapped.type == pa.large_list(pa.large_binary())
     assert wrapped.to_pylist() == [r and [v.encode() for v in r] for r in expected]
+
+
+def test_lists_of_a_fixed_size_are_lists() -> None:
+    fixed = pa.array([[1, 2], None, [3, None]], pa.list_(pa.int32(), 2))
+    out = log_values._lists(fixed, pa.list_(pa.int64()), "x", Place(Path("f"), 0))
+    out.validate(full=True)
+    assert out.to_pylist() == [[1, 2], None, [3]]
+    single = pa.array([[1], None, [3]], pa.list_(pa.int32(), 1))
+    assert log_values._single(single, "x", Place(Path("f"), 0)).to_pylist() == [1, None, 3]
 
 
 @settings(max_examples=50, deadline=None)
@@ -275,7 +285,7 @@ def test_single_values_become_lists_of_one(rows: list[int | None], skip: int) ->
     assert wrapped.type == pa.large_list(pa.int64())
     assert wrapped.to_pylist() == [None if v is None else [v] for v in rows[skip:]]
     # And back: what was written as lists can be read as a log.
-    again = log_columns._single(wrapped, "x", Place(Path("f"), 0))
+    again = log_values._single(wrapped, "x", Place(Path("f"), 0))
     assert again.to_pylist() == rows[skip:]
 
 
@@ -288,7 +298,7 @@ def test_csv_reads_as_parquet_does(tmp_path: Path) -> None:
     for (span, split), content in parts.items():
         path = tmp_path / "csv" / f"span-{span}" / f"{split}-0.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        joined = [t and "|".join(v for v in t if v) for t in content["topics"]]
+        joined = [None if t is None else "|".join(filter(None, t)) for t in content["topics"]]
         ints = [None if n is None else int(n) for n in content["new_item"]]
         pl.DataFrame(content | {"topics": joined, "new_item": ints}).write_csv(path)
     from_csv = _read(tmp_path / "csv", _config(tmp_path / "csv", "csv")).to_pydict()
@@ -311,8 +321,8 @@ def _write_records(path: Path, content: Columns) -> None:
             feature = {}
             for name, values in content.items():
                 value = values[row]
-                listed = [v for v in (value if isinstance(value, list) else [value])]
-                listed = [v for v in listed if v is not None]
+                listed = value if isinstance(value, list) else [value]
+                listed = [item for item in listed if item is not None]
                 if listed and isinstance(listed[0], str):
                     texts = tf.train.BytesList(value=[v.encode() for v in listed])
                     feature[name] = tf.train.Feature(bytes_list=texts)
@@ -440,6 +450,20 @@ def test_a_label_may_be_missing_only_where_its_task_does_not_apply(tmp_path: Pat
     logs.check(_config(tmp_path))
 
 
+@pytest.mark.parametrize("value", [None, 2, float("nan")])
+def test_a_flag_that_is_neither_0_nor_1_is_refused(value: Any, tmp_path: Path) -> None:
+    parts = {key: part | {"shown": [1, 0, 1, 1]} for key, part in _two_spans().items()}
+    labels = (LoggedLabel(name="clicked", binary=True, applies_when="shown"),)
+    config = _config(tmp_path, labels=labels)
+    parts[0, "eval"]["clicked"] = [1, None, 0, 0]
+    _write(tmp_path, parts)
+    logs.check(config)
+    parts[0, "eval"]["shown"] = [1.0, 0.0, value, 1.0]
+    _write(tmp_path, parts)
+    with pytest.raises(DataError, match=r"eval-0.parquet, column 'shown', row 2 .* 0 or 1 in a"):
+        logs.check(config)
+
+
 # Every error names the place, what was got, what was expected and the fix.
 
 
@@ -516,7 +540,7 @@ ERRORS: dict[str, tuple[Callable[..., None], list[str], str, str, str]] = {
         _replace(E1, "video", ["1", "2", "3", "4"]),
         [EVAL1, "column 'video'"],
         "type string",
-        f"int64, as in",
+        "int64, as in",
         "one type in all files",
     ),
     "several values in a single-valued column": (
@@ -534,15 +558,22 @@ ERRORS: dict[str, tuple[Callable[..., None], list[str], str, str, str]] = {
         "Correct the value",
     ),
     "integer beyond int64": (
-        _replace(T0, "video", pa.array([1, 2, 3, 2**64 - 1], pa.uint64())),
-        [TRAIN0, "column 'video'"],
-        "out of bounds",
+        _replace(T0, "video", pa.array([1, 2, 2**64 - 1, 3], pa.uint64())),
+        [TRAIN0, "column 'video'", "row 2 "],
+        "18446744073709551615",
         "fit an int64",
         "Correct the value",
     ),
     "text that is not UTF-8": (
         _replace(T0, "device", [b"a", b"\xff", b"c", b"d"]),
-        [TRAIN0, "column 'device'"],
+        [TRAIN0, "column 'device'", "row 1 "],
+        "UTF8",
+        "text in UTF-8",
+        "Correct the value",
+    ),
+    "text that is not UTF-8, in a list": (
+        _replace(T0, "topics", [[b"a", b"b"], None, [b"c", b"\xff"], []]),
+        [TRAIN0, "column 'topics'", "row 2 "],
         "UTF8",
         "text in UTF-8",
         "Correct the value",
@@ -551,7 +582,7 @@ ERRORS: dict[str, tuple[Callable[..., None], list[str], str, str, str]] = {
         _set(E1, "clicked", 2, None),
         [EVAL1, "column 'clicked'", "row 2 "],
         "null",
-        "0 or 1",
+        "a label in every row",
         "leave the row out",
     ),
     "NaN label": (
@@ -707,7 +738,7 @@ def test_a_parquet_file_damaged_inside_is_named(tmp_path: Path) -> None:
 CSV_ERRORS = {
     "text in a number": (2, "age", "abc", ["column 'age', row 1 ", "'abc'", "a number"]),
     "too many cells": (3, "unused", "x,y", ["train-0.csv, row ", "Expected 11 columns"]),
-    "label": (4, "clicked", "", ["column 'clicked', row 3 ", "null", "0 or 1"]),
+    "label": (4, "clicked", "", ["column 'clicked', row 3 ", "null", "a label in every row"]),
     "no time": (1, "timestamp", "soon", ["column 'timestamp'", "a timestamp or epoch seconds"]),
 }
 

@@ -172,9 +172,7 @@ def test_an_unusable_users_schema_is_refused(
             _features(schema)["device"].name = "devise"
         if text == "retype video":
             _features(schema)["video"].type = schema_pb2.BYTES
-        path.write_text(
-            text if "{" in text else text_format.MessageToString(schema)
-        )
+        path.write_text(text if "{" in text else text_format.MessageToString(schema))
     with pytest.raises(ConfigError) as caught:
         tfmd.tfmd_schema(_config(path), TYPES)
     for words in says:

@@ -1,0 +1,49 @@
+"""Finds the model that a candidate has to beat."""
+
+from __future__ import annotations
+
+import ml_metadata as mlmd
+from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.types import artifact
+
+CANDIDATE = "candidate"
+MODEL = "model"
+MODEL_BLESSING = "model_blessing"
+
+
+class BlessedBefore(ResolverStrategy):  # type: ignore[misc]
+    """The newest blessed model that is older than the candidate, if there is one.
+
+    TFX's LatestBlessedModelStrategy would, once the candidate is blessed, return the candidate: a
+    second run with nothing changed would then compare it with itself, and never be served from the
+    cache.
+
+    Example:
+      Resolver(
+          strategy_class=BlessedBefore,
+          candidate=trainer.outputs["model"],
+          model=Channel(type=Model, producer_component_id=trainer.id),
+          model_blessing=Channel(type=ModelBlessing, producer_component_id=evaluator_id),
+      )
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[artifact.Artifact]]
+    ) -> dict[str, list[artifact.Artifact]]:
+        """Picks from all models and blessings of a student; empty lists if nothing fits."""
+        found: dict[str, list[artifact.Artifact]] = {key: [] for key in input_dict}
+        found[CANDIDATE] = input_dict[CANDIDATE]
+        if not input_dict[CANDIDATE]:
+            return found
+        candidate = max(model.id for model in input_dict[CANDIDATE])
+        blessings = {
+            blessing.get_int_custom_property("current_model_id"): blessing
+            for blessing in input_dict[MODEL_BLESSING]
+            if blessing.get_int_custom_property("blessed") == 1
+        }
+        older = [m for m in input_dict[MODEL] if m.id < candidate and m.id in blessings]
+        if older:
+            newest = max(older, key=lambda model: model.id)
+            found[MODEL] = [newest]
+            found[MODEL_BLESSING] = [blessings[newest.id]]
+        return found

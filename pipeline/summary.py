@@ -1,0 +1,286 @@
+"""The summary of a run: what was trained, how good it is, what was pushed and why, what it cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tfx_distill.components import evaluation_result
+from tfx_distill.components.artifacts import read_snapshot
+from tfx_distill.components.verdict import Verdict
+from tfx_distill.pipeline import lineage
+from tfx_distill.pipeline.local_runner import Outcome
+from tfx_distill.schema.config import HIGHER_IS_BETTER, RunConfig, Section, StudentConfig
+from tfx_distill.schema.errors import ConfigError
+from tfx_distill.trainer.run import RECORD
+
+FILE = "summary.json"
+MODELS = ("teacher", "candidate", "twin", "baseline")
+_TITLES = {"candidate": "student"}
+
+Metrics = dict[str, dict[str, dict[str, float | None]]]
+"""Value by model, task and metric; None where it is undefined."""
+
+
+class StepSummary(Section):
+    """What one component cost; see `local_runner.Step`."""
+
+    component: str
+    state: str
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    error: str | None
+
+
+class StudentSummary(Section):
+    """One student.
+
+    `transfer` is (student - twin) / (teacher - twin) by task and metric; None where teacher and
+    twin do not differ. `pushed` is the path of the pushed model, None if it was refused.
+    """
+
+    name: str
+    parameters: dict[str, int]
+    metrics: Metrics
+    transfer: dict[str, dict[str, float | None]]
+    coverage: float | None
+    verdict: Verdict
+    pushed: str | None
+
+
+class Summary(Section):
+    """One run."""
+
+    name: str
+    run_id: str
+    seed: int
+    spans: str
+    examples: dict[str, int]
+    failed: str | None
+    teacher: Verdict | None
+    teacher_parameters: int | None
+    labels: dict[str, str | int] | None
+    students: tuple[StudentSummary, ...]
+    steps: tuple[StepSummary, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all components."""
+        return sum(step.seconds for step in self.steps)
+
+
+def summarise(config: RunConfig, outcome: Outcome, spans: str) -> Summary:
+    """Reads what a run left behind; parts that it did not reach are None or empty."""
+    store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
+    found = lineage.outputs(store, outcome.run_id)
+    examples = found.get("SpanExampleGen", {}).get("examples")
+    teacher = found.get("TeacherEvaluator", {}).get("evaluation")
+    labels = found.get("TeacherLabeler", {}).get("teacher_labels")
+    students = []
+    for student in config.students:
+        if f"StudentEvaluator.{student.name}" in found:
+            students.append(_student(student, found))
+    snapshot = None if labels is None else read_snapshot(labels.uri)
+    return Summary(
+        name=config.name,
+        run_id=outcome.run_id,
+        seed=config.seed,
+        spans=spans,
+        examples={}
+        if examples is None
+        else {split: int(examples.properties[f"rows_{split}"]) for split in ("train", "eval")},
+        failed=None if outcome.error is None else str(outcome.error),
+        teacher=None if teacher is None else evaluation_result.verdict(teacher.uri),
+        teacher_parameters=_parameters(found, "TeacherTrainer"),
+        labels=None
+        if snapshot is None
+        else {
+            "table": snapshot.table,
+            "version": snapshot.version,
+            "teacher": snapshot.teacher,
+            "span": snapshot.span,
+        },
+        students=tuple(students),
+        steps=tuple(StepSummary(**asdict(step)) for step in outcome.steps),
+    )
+
+
+def _student(student: StudentConfig, found: lineage.Outputs) -> StudentSummary:
+    evaluation = found[f"StudentEvaluator.{student.name}"]["evaluation"].uri
+    metrics = {
+        model: {
+            task: {name: value if math.isfinite(value) else None for name, value in values.items()}
+            for task, values in tasks.items()
+        }
+        for model, tasks in evaluation_result.metrics(evaluation).items()
+    }
+    pushed = found.get(f"Pusher.{student.name}", {}).get("pushed_model")
+    run = _record(found, f"StudentTrainer.{student.name}")
+    counts = {
+        "student": _parameters(found, f"StudentTrainer.{student.name}"),
+        "twin": _parameters(found, f"TwinTrainer.{student.name}"),
+    }
+    return StudentSummary(
+        name=student.name,
+        parameters={model: count for model, count in counts.items() if count is not None},
+        metrics=metrics,
+        transfer=_transfer(metrics),
+        coverage=None if run is None else run["coverage"],
+        verdict=evaluation_result.verdict(evaluation),
+        pushed=None
+        if pushed is None or pushed.properties.get("pushed") != 1
+        else str(pushed.properties["pushed_destination"]),
+    )
+
+
+def _record(found: lineage.Outputs, trainer: str) -> dict[str, float] | None:
+    run = found.get(trainer, {}).get("model_run")
+    if run is None:
+        return None
+    record: dict[str, float] = json.loads((Path(run.uri) / RECORD).read_text())
+    return record
+
+
+def _parameters(found: lineage.Outputs, trainer: str) -> int | None:
+    record = _record(found, trainer)
+    return None if record is None else int(record["parameters"])
+
+
+def _transfer(metrics: Metrics) -> dict[str, dict[str, float | None]]:
+    out: dict[str, dict[str, float | None]] = {}
+    for task, values in metrics.get("candidate", {}).items():
+        for name, student in values.items():
+            if name in HIGHER_IS_BETTER:
+                twin = metrics.get("twin", {}).get(task, {}).get(name)
+                teacher = metrics.get("teacher", {}).get(task, {}).get(name)
+                out.setdefault(task, {})[name] = _ratio(student, twin, teacher)
+    return out
+
+
+def _ratio(student: float | None, twin: float | None, teacher: float | None) -> float | None:
+    if student is None or twin is None or teacher is None or abs(teacher - twin) < 1e-12:
+        return None
+    return (student - twin) / (teacher - twin)
+
+
+def write(summary: Summary, folder: Path) -> Path:
+    """Writes `summary.json` into the run folder, replacing that of the run before."""
+    file = folder / FILE
+    unfinished = file.with_suffix(".partial")
+    unfinished.write_text(summary.model_dump_json(indent=1))
+    unfinished.replace(file)
+    return file
+
+
+def read(folder: Path) -> Summary:
+    """The summary of the last run.
+
+    Raises:
+      ConfigError: There was no run.
+    """
+    file = folder / FILE
+    if not file.exists():
+        raise ConfigError(
+            str(file),
+            got="no such file",
+            expected="the summary of a run",
+            fix="Run the config first, with `distill run`.",
+        )
+    return Summary.model_validate_json(file.read_text())
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Prints a summary for people."""
+    count = ", ".join(f"{rows:,} {split}" for split, rows in summary.examples.items())
+    console.print(
+        f"\n[bold]{summary.name}[/bold], run {summary.run_id}, spans {summary.spans}, "
+        f"seed {summary.seed}: {count} examples"
+    )
+    if summary.teacher is not None:
+        _show_verdict("Teacher", summary.teacher, console)
+    if summary.labels is not None:
+        console.print("Label table {table}, version {version}".format(**summary.labels))
+    for student in summary.students:
+        _show_student(student, summary, console)
+    _show_steps(summary, console)
+    if summary.failed is not None:
+        console.print(f"[bold red]Failed:[/bold red] {summary.failed}", highlight=False)
+
+
+def _show_student(student: StudentSummary, summary: Summary, console: Console) -> None:
+    shown = [model for model in MODELS if model in student.metrics]
+    counts = {
+        "teacher": summary.teacher_parameters,
+        "candidate": student.parameters.get("student"),
+        "twin": student.parameters.get("twin"),
+    }
+    table = Table(title=f"\nStudent {student.name}", title_justify="left", title_style="bold")
+    table.add_column("task")
+    table.add_column("metric")
+    for model in shown:
+        size = counts.get(model)
+        title = _TITLES.get(model, model)
+        table.add_column(title if size is None else f"{title}\n{size:,}", justify="right")
+    table.add_column("transfer\nratio", justify="right")
+    for task, values in student.metrics["candidate"].items():
+        for metric in [*HIGHER_IS_BETTER, "calibration"]:
+            if metric not in values:
+                continue
+            cells = [
+                _number(student.metrics[model].get(task, {}).get(metric)) for model in shown
+            ]
+            transfer = student.transfer.get(task, {}).get(metric)
+            better = "" if metric == "calibration" else (" ↑" if HIGHER_IS_BETTER[metric] else " ↓")
+            table.add_row(
+                task, metric + better, *cells, "" if transfer is None else f"{transfer:.2f}"
+            )
+        table.add_section()
+    console.print(table)
+    if student.coverage is not None:
+        console.print(f"Label coverage {student.coverage:.2%}")
+    _show_verdict(f"Student {student.name}", student.verdict, console)
+    console.print(
+        f"[green]Pushed to {student.pushed}[/green]"
+        if student.pushed
+        else "[yellow]Not pushed[/yellow]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_verdict(title: str, verdict: Verdict, console: Console) -> None:
+    if verdict.blessed:
+        against = f", against its {verdict.baseline}" if verdict.baseline else ""
+        console.print(f"{title}: [green]blessed[/green] ({len(verdict.checks)} checks{against})")
+        return
+    console.print(f"{title}: [red]refused[/red]")
+    for sentence in verdict.failures:
+        console.print(f"  - {sentence}", highlight=False)
+
+
+def _show_steps(summary: Summary, console: Console) -> None:
+    table = Table(title="\nComponents", title_justify="left", title_style="bold")
+    table.add_column("component")
+    for title in ("state", "seconds", "CPU s", "peak MiB"):
+        table.add_column(title, justify="right")
+    for step in summary.steps:
+        table.add_row(
+            step.component,
+            step.state,
+            f"{step.seconds:.1f}",
+            f"{step.cpu_seconds:.1f}",
+            f"{step.peak_mib:,.0f}",
+        )
+    table.add_section()
+    table.add_row("all", "", f"{summary.seconds:.1f}", "", "")
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
