@@ -48,7 +48,7 @@ class ScoredColumns:
         )
 
 
-class ColumnMetric(metric_types.Metric):  # type: ignore[misc]
+class ColumnMetric(metric_types.Metric):
     """A TFMA metric over whole columns; NaN wherever a prediction is not finite.
 
     A subclass says how to get a statistic from columns, how two statistics merge (they add, unless
@@ -110,7 +110,7 @@ class _State:
     finite: bool = True
 
 
-class _Combiner(beam.CombineFn):  # type: ignore[misc]
+class _Combiner(beam.CombineFn):
     """Merges the statistics of one metric, model and task."""
 
     def __init__(self, metric: ColumnMetric, key: metric_types.MetricKey) -> None:

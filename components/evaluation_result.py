@@ -16,6 +16,9 @@ from pathlib import Path
 
 from tfx_distill.components.verdict import Verdict
 
+PREDICTIONS = "predictions"
+"""Name of the folder of the stored predictions."""
+
 OVERALL = ""
 """Name of the slice of all examples; the others are called `column=value`."""
 
@@ -52,7 +55,7 @@ def verdict(evaluation_uri: str | Path) -> Verdict:
 
 def predictions(evaluation_uri: str | Path) -> list[Path]:
     """Files of the stored predictions, in the order of the examples' shards."""
-    return sorted((Path(evaluation_uri) / "predictions").glob("part-*.parquet"))
+    return sorted((Path(evaluation_uri) / PREDICTIONS).glob("part-*.parquet"))
 
 
 def write(

@@ -9,7 +9,6 @@ import logging
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Optional
 
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import (
@@ -59,9 +58,9 @@ def TeacherLabeler(  # noqa: N802
     features: InputArtifact[standard_artifacts.Examples],
     transform_graph: InputArtifact[standard_artifacts.TransformGraph],
     model: InputArtifact[standard_artifacts.Model],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
     teacher_labels: OutputArtifact[TeacherLabels],
     config: Parameter[str],
-    model_blessing: Optional[InputArtifact[standard_artifacts.ModelBlessing]] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Labels both splits with a blessed teacher and commits the labels in one transaction.
@@ -73,9 +72,9 @@ def TeacherLabeler(  # noqa: N802
       features: The feature table, from FeatureMaterializer.
       transform_graph: The graph that made it.
       model: The teacher.
+      model_blessing: The teacher's, from its ModelEvaluator.
       teacher_labels: Output: the snapshot of the label table that now holds the labels.
       config: A `LabelerConfig` as JSON.
-      model_blessing: The teacher's, from its ModelEvaluator; refused if it is not there.
       beam_pipeline: Given by TFX.
 
     Raises:
@@ -92,7 +91,7 @@ def TeacherLabeler(  # noqa: N802
           config=LabelerConfig.of(run_config).model_dump_json(),
       )
     """
-    if model_blessing is None or model_blessing.get_int_custom_property("blessed") != 1:
+    if model_blessing.get_int_custom_property("blessed") != 1:
         raise ModelError(
             f"teacher {model.uri}",
             got="a model that its evaluation did not bless",

@@ -99,10 +99,8 @@ def _absolute(
         sentence = _not_a_number("candidate", threshold, metrics)
     else:
         side = "at least" if rule == "min" else "at most"
-        verb = "is" if passed else "should be"
-        sentence = (
-            f"{threshold.metric} of {threshold.task} is {value:.6g}; it {verb} {side} {bound:.6g}."
-        )
+        what = f"{threshold.metric} of {threshold.task}"
+        sentence = f"{what} is {value:.6g}; {side} {bound:.6g} is required."
     return _check(threshold, rule, bound, value, None, None, passed, sentence)
 
 
@@ -131,8 +129,8 @@ def _relative(
         passed = loss <= bound
         sentence = (
             f"{what} is {value:.6g} against {other:.6g} of the {reference}: "
-            f"{abs(loss):.6g} {'worse' if loss > 0 else 'better'}, at most {bound:.6g} worse is "
-            f"{'asked for' if passed else 'allowed'}."
+            f"{abs(loss):.6g} {'worse' if loss > 0 else 'better'}; "
+            f"up to {bound:.6g} worse is allowed."
         )
     return _check(threshold, "max_regression", bound, value, other, reference, passed, sentence)
 

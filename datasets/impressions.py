@@ -5,6 +5,7 @@ Numbers are explained in docs/adr/0003-simulator.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_distill.datasets import world
-from tfx_distill.datasets.world import DEVICES, DIM, Flags, Floats, Ints, Surface
+from tfx_distill.datasets.surfaces import DIM, Surface
+from tfx_distill.datasets.world import DEVICES, Flags, Floats, Ints
 
 MIN_LIST, MAX_LIST = 10, 20
 MEAN_LIST = (MIN_LIST + MAX_LIST) / 2
@@ -106,11 +108,11 @@ def serve(scene: Scene, r: np.random.Generator, requests: int, start: int, end: 
     own = r.random(requests) < 0.85
     device = np.where(own, users.main_device[user], r.integers(len(DEVICES), size=requests))
 
-    popularity = items.popularity(start / 3600)
+    popularity = items.popularity(hour)
     candidates = _candidates(popularity, r, requests)
     match = np.einsum("rcd,rd->rc", items.latent[candidates], users.stale_interest[user])
-    prior = np.float32(0.1) * items.log_base + np.float32(0.3) * items.attraction
-    score = match / np.float32(DIM**0.5) + prior[candidates]
+    prior = 0.1 * items.log_base + 0.3 * items.attraction
+    score = match / DIM**0.5 + prior[candidates]
     score += r.standard_normal(score.shape, dtype=np.float32)
     # Candidates are sorted, so a repeated one stands beside its twin.
     repeated = candidates[:, 1:] == candidates[:, :-1]
@@ -140,7 +142,7 @@ def _candidates(popularity: Floats, r: np.random.Generator, requests: int) -> In
     """Retrieval: `_CANDIDATES` items a request, in proportion to popularity, sorted.
 
     One is drawn from each of as many equal slices of the cumulative popularity. An item whose
-    share is capped at one slice can be drawn from two slices at most, so at least half are distinct.
+    share is capped at one slice can be drawn from two slices at most: half or more are distinct.
     """
     share = popularity.astype(np.float64)
     for _ in range(20):
@@ -163,46 +165,45 @@ def outcome(scene: Scene, shown: Shown) -> Outcome:
         np.einsum("id,id->i", users.second_interest[user], latent),
     )
     # The larger of two matches has mean 0.56 and standard deviation 0.83 in units of sqrt(DIM).
-    match = (match / np.float32(DIM**0.5) - np.float32(0.56)) / np.float32(0.83)
+    match = (match / DIM**0.5 - 0.56) / 0.83
     attraction, quality = items.attraction[item], items.quality[item]
-    fresh = np.exp(-np.maximum(items.age_h(shown.hour), 0) / np.float32(24))[item]
+    fresh = np.exp(-np.maximum(items.age_h(shown.hour), 0) / 24)[item]
     novelty = users.novelty[user] * fresh
-    duration = items.log_duration[item] - np.float32(np.log(scene.surface.median_duration_s))
-    peak = np.cos((shown.hour - items.topic_peak_h) * np.float32(2 * np.pi / world.HOURS))[item]
+    duration = items.log_duration[item] - math.log(scene.surface.median_duration_s)
+    peak = np.cos((shown.hour - items.topic_peak_h) * 2 * math.pi / world.HOURS)[item]
 
     click = (
-        np.float32(1.4) * match
-        + np.float32(0.6) * attraction
-        + np.float32(0.6) * novelty
-        + np.float32(0.4) * peak
+        1.4 * match
+        + 0.6 * attraction
+        + 0.6 * novelty
+        + 0.4 * peak
         + _DURATION_TASTE[shown.device] * duration
         + users.country_bias[user]
     )
     bait = attraction - quality
-    satisfaction = np.float32(0.8) * quality + np.float32(0.6) * match - np.float32(0.3) * bait
-    satisfaction += np.float32(0.3) * novelty
+    satisfaction = 0.8 * quality + 0.6 * match - 0.3 * bait
+    satisfaction += 0.3 * novelty
     consumed = (
-        np.float32(np.log(scene.surface.median_duration_s) - 1.1)
-        + np.float32(0.55) * duration
-        + np.float32(0.3) * match
-        + np.float32(0.25) * quality
-        - np.float32(0.1) * bait
+        math.log(scene.surface.median_duration_s)
+        - 1.1
+        + 0.55 * duration
+        + 0.3 * match
+        + 0.25 * quality
+        - 0.1 * bait
         + _DEVICE_WATCH[shown.device]
     )
-    back = np.float32(-1.5) + np.float32(0.6) * satisfaction
+    back = -1.5 + 0.6 * satisfaction
     return Outcome(
         click_logit=click,
         examined=(shown.position**-_POSITION_EXPONENT).astype(np.float32),
         satisfaction_logit=satisfaction,
         log_consumed=consumed,
         return_probability=_sigmoid(back),
-        log_return=np.float32(2) + np.float32(0.5) * users.value[user] + np.float32(0.2) * quality,
+        log_return=2 + 0.5 * users.value[user] + 0.2 * quality,
     )
 
 
-def calibrate(
-    outcomes: list[Outcome], click_rate: float, satisfaction_rate: float
-) -> Intercepts:
+def calibrate(outcomes: list[Outcome], click_rate: float, satisfaction_rate: float) -> Intercepts:
     """Intercepts with which these outcomes have the wanted average rates.
 
     Args:
@@ -214,7 +215,7 @@ def calibrate(
     examined = np.concatenate([o.examined for o in outcomes])
     satisfaction = np.concatenate([o.satisfaction_logit for o in outcomes])
     click = _intercept(logit, examined, click_rate * len(logit))
-    clicked = examined * _sigmoid(logit + np.float32(click))
+    clicked = examined * _sigmoid(logit + click)
     return Intercepts(
         click, _intercept(satisfaction, clicked, satisfaction_rate * float(clicked.sum()))
     )
@@ -225,7 +226,7 @@ def _intercept(logits: Floats, weights: Floats, total: float) -> float:
     low, high = -20.0, 20.0
     for _ in range(50):
         middle = (low + high) / 2
-        if float((weights * _sigmoid(logits + np.float32(middle))).sum()) < total:
+        if float((weights * _sigmoid(logits + middle)).sum()) < total:
             low = middle
         else:
             high = middle
@@ -298,28 +299,28 @@ def _happen(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draws what users did; returns the labels and the truth."""
     n = len(likely.click_logit)
-    click = likely.examined * _sigmoid(likely.click_logit + np.float32(intercepts.click))
-    satisfaction = _sigmoid(likely.satisfaction_logit + np.float32(intercepts.satisfaction))
+    click = likely.examined * _sigmoid(likely.click_logit + intercepts.click)
+    satisfaction = _sigmoid(likely.satisfaction_logit + intercepts.satisfaction)
     clicked = r.random(n, dtype=np.float32) < click
     satisfied = clicked & (r.random(n, dtype=np.float32) < satisfaction)
     returned = clicked & (r.random(n, dtype=np.float32) < likely.return_probability)
     watch_noise, return_noise = r.standard_normal((2, n), dtype=np.float32)
-    consumed = np.exp(likely.log_consumed + np.float32(_WATCH_SIGMA) * watch_noise)
-    later = np.exp(likely.log_return + np.float32(_LTV_SIGMA) * return_noise)
+    consumed = np.exp(likely.log_consumed + _WATCH_SIGMA * watch_noise)
+    later = np.exp(likely.log_return + _LTV_SIGMA * return_noise)
     labels = {
         "clicked": clicked.astype(np.int64),
-        "consumed_s": np.where(clicked, consumed, np.float32(0)),
+        "consumed_s": np.where(clicked, consumed, 0),
         "satisfied": satisfied.astype(np.int64),
-        "ltv": np.where(returned, later, np.float32(0)),
+        "ltv": np.where(returned, later, 0),
     }
     # The mean of a log-normal variable is exp(mu + sigma^2 / 2).
     truth = {
         "click_probability": click,
-        "expected_consumed_s": np.exp(likely.log_consumed + np.float32(_WATCH_SIGMA**2 / 2)),
+        "expected_consumed_s": np.exp(likely.log_consumed + _WATCH_SIGMA**2 / 2),
         "satisfaction_probability": satisfaction,
         "expected_ltv": click
         * likely.return_probability
-        * np.exp(likely.log_return + np.float32(_LTV_SIGMA**2 / 2)),
+        * np.exp(likely.log_return + _LTV_SIGMA**2 / 2),
     }
     return labels, truth
 

@@ -137,7 +137,7 @@ def _numbers(column: pa.Array, name: str, place: Place) -> pa.Array:
         )
     nan = pc.is_nan(column)
     if pc.any(nan).as_py():
-        column = pc.if_else(nan, pa.scalar(None, NUMBER), column)
+        column = pc.replace_with_mask(column, nan, pa.scalar(None, NUMBER))
     return column
 
 
@@ -167,7 +167,8 @@ def _categories(
     if kind == pa.string():
         empty = pc.equal(column, "")
         if pc.any(empty).as_py():
-            column = pc.if_else(empty, pa.scalar(None, kind), column)
+            # Not if_else: Arrow 18 returns wrong strings for a null and a sliced column.
+            column = pc.replace_with_mask(column, empty, pa.scalar(None, kind))
     return column
 
 
@@ -255,7 +256,8 @@ def _seconds(column: pa.Array, name: str, place: Place) -> pa.Array:
         raise _wrong_type(column, "a timestamp or epoch seconds", name, place)
     if pa.types.is_floating(column.type):
         column = pc.floor(column)
-        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        endless = pc.invert(pc.is_finite(column))
+        column = pc.replace_with_mask(column, endless, pa.scalar(None, column.type))
     if column.null_count:
         raise place.error(
             name,

@@ -110,9 +110,7 @@ def _write_span(folder: Path, table: pa.Table, part: _Part) -> SpanSummary:
         "train": table.slice(part.start, part.cut - part.start),
         "eval": table.slice(part.cut, part.end - part.cut),
     }
-    with SpanWriter(
-        folder / f"span-{part.span}", _SCHEMA, dictionary=_SCHEMA.names[1:]
-    ) as writer:
+    with SpanWriter(folder / f"span-{part.span}", _SCHEMA, dictionary=_SCHEMA.names[1:]) as writer:
         for split, rows in splits.items():
             writer.write(split, rows)
         writer.commit({"month": part.month, "rows": writer.rows})

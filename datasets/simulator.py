@@ -19,12 +19,13 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tfx_distill.datasets import impressions, world
 from tfx_distill.datasets.impressions import Intercepts, Scene
 from tfx_distill.datasets.spans import SpanWriter, marker
-from tfx_distill.datasets.world import SURFACES, VIDEO, Surface
+from tfx_distill.datasets.surfaces import SURFACES, VIDEO, Surface
 from tfx_distill.schema.config import Positive, Section
 from tfx_distill.schema.errors import DataError
 
@@ -191,9 +192,7 @@ def write_span(
         # The truth first: a log that is there is never without its truth.
         truths.commit({"config": fingerprint, "rows": truths.rows})
         logs.commit({"config": fingerprint, "rows": logs.rows})
-    return SpanSummary(
-        surface.name, span, logs.rows["train"], logs.rows["eval"], reused=False
-    )
+    return SpanSummary(surface.name, span, logs.rows["train"], logs.rows["eval"], reused=False)
 
 
 def _difference(there: object, here: dict[str, object]) -> str:
@@ -231,10 +230,11 @@ def _calibrated(config: SimulatorConfig, surface: Surface) -> Intercepts:
     return impressions.calibrate(outcomes, config.click_rate, config.satisfaction_rate)
 
 
-def _daily_curve() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _daily_curve() -> NDArray[np.float64]:
     """Share of each hour in a day's traffic: a trough at 8, a peak at 20 o'clock."""
     curve = 1 + 0.6 * np.cos((np.arange(world.HOURS) - 20) * 2 * np.pi / world.HOURS)
-    return curve / curve.sum()
+    share: NDArray[np.float64] = curve / curve.sum()
+    return share
 
 
 def _requests(config: SimulatorConfig, surface: Surface) -> int:

@@ -23,7 +23,7 @@ def marker(folder: Path) -> dict[str, Any] | None:
     """What `SpanWriter.commit` recorded in a span's folder; None where the span is incomplete."""
     try:
         found = json.loads((folder / MARKER).read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

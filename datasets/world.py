@@ -6,7 +6,7 @@ that any span can be generated alone. Numbers are explained in docs/adr/0003-sim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tfx_distill.datasets.surfaces import DIM, Surface
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-
-DIM = 6
-"""Latent dimensions of tastes and items."""
 
 HOURS = 24
 """A span is one day; the catalogue changes by the hour."""
@@ -51,85 +50,6 @@ _TOPICS, _USERS, _PROFILES, _ITEMS, REQUESTS, PILOT = range(6)
 def rng(seed: int, *key: int) -> np.random.Generator:
     """The random numbers of one part of the world."""
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A place where lists are shown, with its own catalogue and log.
-
-    Attributes:
-      name: Folder of its spans.
-      code: Sets its random numbers and ids apart.
-      log: Columns of the log, each with the simulated quantity that it holds.
-      truth: Columns of the truth, likewise.
-      median_duration_s: Typical length of an item.
-      duration_sigma: Standard deviation of its logarithm.
-    """
-
-    name: str
-    code: int
-    log: Mapping[str, str]
-    truth: Mapping[str, str]
-    median_duration_s: float
-    duration_sigma: float
-
-
-_KEYS = {name: name for name in ("impression_id", "request_id", "timestamp")}
-_SHARED = {
-    name: name
-    for name in (
-        "user_id", "device", "country", "hour", "position", "topics", "duration_s",
-        "user_clicks_7d", "user_tenure_d", *(f"taste_{k}" for k in range(DIM)), "new_item",
-        "clicked",
-    )
-}  # fmt: skip
-
-VIDEO = Surface(
-    name="video",
-    code=0,
-    log={
-        **_KEYS,
-        **_SHARED,
-        "video_id": "item_id",
-        "video_age_h": "age_h",
-        "views": "views",
-        "video_ctr": "ctr",
-        **{f"content_{k}": f"content_{k}" for k in range(DIM)},
-        "watch_s": "consumed_s",
-        "satisfied": "satisfied",
-        "ltv": "ltv",
-    },
-    truth={
-        "impression_id": "impression_id",
-        "click_probability": "click_probability",
-        "expected_watch_s": "expected_consumed_s",
-        "satisfaction_probability": "satisfaction_probability",
-        "expected_ltv": "expected_ltv",
-    },
-    median_duration_s=240.0,
-    duration_sigma=0.9,
-)
-MUSIC = Surface(
-    name="music",
-    code=1,
-    log={
-        **_KEYS,
-        **_SHARED,
-        "track_id": "item_id",
-        "plays": "views",
-        "listen_s": "consumed_s",
-        "playlist_add": "satisfied",
-    },
-    truth={
-        "impression_id": "impression_id",
-        "click_probability": "click_probability",
-        "expected_listen_s": "expected_consumed_s",
-        "playlist_add_probability": "satisfaction_probability",
-    },
-    median_duration_s=210.0,
-    duration_sigma=0.3,
-)
-SURFACES = (VIDEO, MUSIC)
 
 
 @dataclass(frozen=True)
@@ -176,7 +96,8 @@ def users(seed: int, count: int, span: int, clicks_per_user_7d: float) -> Users:
     speed = (fixed.standard_cauchy((count, DIM)) / _TASTE_MEMORY_SPANS).astype(np.float32)
 
     def interest(at: int) -> Floats:
-        return cosine * np.cos(speed * at) + sine * np.sin(speed * at)
+        walked: Floats = cosine * np.cos(speed * at) + sine * np.sin(speed * at)
+        return walked
 
     daily = rng(seed, _PROFILES, span)
     noise = daily.standard_normal((count, DIM), dtype=np.float32)
@@ -192,7 +113,7 @@ def users(seed: int, count: int, span: int, clicks_per_user_7d: float) -> Users:
         main_device=device,
         country=pa.array(COUNTRIES).take(places),
         country_bias=(0.2 * normal(len(COUNTRIES), dtype=np.float32))[country],
-        profile=interest(span - 1) + np.float32(_PROFILE_NOISE) * noise,
+        profile=interest(span - 1) + _PROFILE_NOISE * noise,
         profile_missing=missing,
         clicks_7d=daily.poisson(expected_clicks * np.exp(0.3 * daily.standard_normal(count))),
         tenure_d=tenure + span,
@@ -229,11 +150,11 @@ class Items:
     @cached_property
     def log_base(self) -> Floats:
         """Logarithm of the popularity at birth, with mean 0 and variance about 1."""
-        return (np.log(self.base) - np.float32(_ZIPF)) / np.float32(_ZIPF)
+        return (np.log(self.base) - _ZIPF) / _ZIPF
 
     def age_h(self, hour: float) -> Floats:
         """Hours since birth; negative before it."""
-        return np.float32(hour) - self.born_h
+        return hour - self.born_h
 
     def popularity(self, hour: float) -> Floats:
         """Relative frequency with which an item is retrieved; 0 before its birth."""
@@ -247,7 +168,8 @@ class Items:
         age = np.maximum(self.age_h(hour), 0)
         spent = _EVERGREEN * age + (1 - _EVERGREEN) * self.life_h * -np.expm1(-age / self.life_h)
         daily = self.base * (1 - _ZIPF) * _VIEWS_PER_DAY
-        return np.floor(daily * spent / HOURS * self.view_noise).astype(np.int64)
+        count: Ints = np.floor(daily * spent / HOURS * self.view_noise).astype(np.int64)
+        return count
 
     def ctr(self, views: Ints, click_rate: float) -> tuple[Floats, Flags]:
         """The logged click rate of an item so far, and where there were too few views for one."""
@@ -275,11 +197,13 @@ def items(seed: int, surface: Surface, count: int, cohorts: int, span: int) -> I
     numbers = range(span, span + cohorts)
     parts = [_cohort(rng(seed, _ITEMS, surface.code, n), surface, centroids, size) for n in numbers]
     joined: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "topics"
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+        if name != "topics"
     }
     cohort = np.repeat(np.arange(span, span + cohorts) - (cohorts - 1), size)
     joined["born_h"] += ((cohort - span) * HOURS).astype(np.float32)
-    first = ((surface.code << 40) + span * size) if surface.code else span * size
+    first = (surface.code << 40) + span * size
     return Items(
         ids=np.arange(first, first + count),
         cohort=cohort,
@@ -307,11 +231,10 @@ def _cohort(r: np.random.Generator, surface: Surface, centroids: Floats, n: int)
         "topic": first,
         "attraction": attraction.astype(np.float32),
         "quality": quality.astype(np.float32),
-        "log_duration": np.float32(np.log(surface.median_duration_s))
-        + np.float32(surface.duration_sigma) * normal(),
+        "log_duration": math.log(surface.median_duration_s) + surface.duration_sigma * normal(),
         "base": base.astype(np.float32),
         "life_h": (_MEDIAN_LIFE_H * np.exp(0.7 * normal())).astype(np.float32),
-        "content": latent.astype(np.float32) + np.float32(_CONTENT_NOISE) * normal(n, DIM),
+        "content": latent.astype(np.float32) + _CONTENT_NOISE * normal(n, DIM),
         "content_missing": r.random(n) < 0.05,
         "duration_missing": r.random(n) < 0.01,
         "view_noise": np.exp(0.3 * normal()),

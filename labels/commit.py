@@ -1,21 +1,18 @@
-"""Committing label shards in one transaction, and finding what was committed."""
+"""Committing label shards in one transaction, unless their content was committed before."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from deltalake import DeltaTable, Field, Schema
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.schema import PrimitiveType
 from deltalake.transaction import (
     AddAction,
     CommitProperties,
@@ -24,28 +21,16 @@ from deltalake.transaction import (
 )
 
 from tfx_distill.labels import partition
+from tfx_distill.labels.history import committed, transaction_id
 from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShard
 from tfx_distill.labels.snapshot import Snapshot, files_of, open_labels
+from tfx_distill.labels.table import open_for
 from tfx_distill.schema import columns
 from tfx_distill.schema.errors import EnvironmentProblem, LabelError
 
 _TRIES = 50
-_APP = "tfx-distill/labels/"
-
-# Snapshots are read for ever: neither the log nor replaced files may expire, whoever maintains the
-# table.
-_CONFIGURATION = {
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
-}
-_DELTA_TYPES = {
-    pa.int64(): PrimitiveType("long"),
-    pa.float32(): PrimitiveType("float"),
-    pa.timestamp("us", tz="UTC"): PrimitiveType("timestamp"),
-}
 
 
 def commit(table: str | Path, shards: Sequence[LabelShard], provenance: Provenance) -> Snapshot:
@@ -63,53 +48,38 @@ def commit(table: str | Path, shards: Sequence[LabelShard], provenance: Provenan
       provenance: Where the labels come from; stored in the commit.
 
     Raises:
-      LabelError: There are no shards, a shard is gone, an id occurs twice within a split, or the
+      LabelError: There are no labels, a shard is gone, an id occurs twice within a split, or the
         folder holds another kind of table.
       EnvironmentProblem: The commit cannot be written.
       ValueError: The shards are of several teachers, spans or sets of tasks.
     """
     table = Path(table)
-    if not shards:
-        raise LabelError(
-            str(table),
-            got="no label shards to commit",
-            expected="at least one",
-            fix="Check that the span has examples.",
-        )
+    partitions = _by_partition(table, shards)
+    for group in partitions.values():
+        _refuse_duplicates(table, group)
     first = shards[0]
     teacher, span = first.partition.teacher, first.partition.span
-    for shard in shards:
-        if (shard.partition.teacher, shard.partition.span) != (teacher, span):
-            raise ValueError(f"{shard.partition} and {first.partition} in one commit")
-        if shard.kinds != first.kinds:
-            raise ValueError(f"tasks {shard.kinds} and {first.kinds} in one commit")
-    partitions = {shard.partition for shard in shards}
-    for target in sorted(partitions, key=str):
-        _refuse_duplicates(table, [shard for shard in shards if shard.partition == target])
-
-    rows = {
-        target.split: sum(shard.rows for shard in shards if shard.partition == target)
-        for target in partitions
-    }
     metadata = {
         "key": provenance.key,
         "teacher": teacher,
         "span": span,
-        "rows": rows,
+        "rows": {
+            target.split: sum(shard.rows for shard in group) for target, group in partitions.items()
+        },
         **asdict(provenance),
     }
     failure: Exception | None = None
     for _ in range(_TRIES):
         try:
-            delta = _open_for(table, first.kinds)
-            known = _find(table, delta, provenance.key)
+            delta = open_for(table, first.kinds)
+            known = committed(table, delta, provenance.key)
             if known is not None:
                 snapshot, info = known
                 same = (snapshot.teacher, snapshot.span) == (teacher, span)
-                if same and rows.keys() <= info["rows"].keys():
+                if same and metadata["rows"].keys() <= info["rows"].keys():
                     return snapshot
             version = delta.version() + 1
-            _commit_once(table, delta, version, shards, partitions, metadata)
+            _commit_once(table, delta, version, partitions, metadata)
         except CommitFailedError as error:
             # Another writer took the version: look at the table again, then try the next one.
             failure = error
@@ -138,37 +108,44 @@ def find(table: str | Path, key: str) -> Snapshot | None:
     table = Path(table)
     if not DeltaTable.is_deltatable(str(table)):
         return None
-    known = _find(table, DeltaTable(str(table)), key)
+    known = committed(table, DeltaTable(str(table)), key)
     return known[0] if known else None
 
 
-def provenance_of(snapshot: Snapshot) -> Provenance:
-    """What produced the labels of a snapshot.
-
-    Raises:
-      LabelError: The version is not a commit of labels.
-    """
-    info = _label_info(Path(snapshot.table), snapshot.version)
-    if info is None:
+def _by_partition(table: Path, shards: Sequence[LabelShard]) -> dict[Partition, list[LabelShard]]:
+    """The shards with rows, by partition; a partition without rows is there, but empty."""
+    if not any(shard.rows for shard in shards):
         raise LabelError(
-            str(snapshot),
-            got="a version that is no commit of labels",
-            expected="the version that committed them",
-            fix="Use the snapshot that the labelling returned.",
+            str(table),
+            got="no labels to commit",
+            expected="at least one label shard with rows",
+            fix="Check that the span has examples.",
         )
-    return Provenance(**{name: info[name] for name in Provenance.__dataclass_fields__})
+    first = shards[0]
+    groups: dict[Partition, list[LabelShard]] = {}
+    for shard in shards:
+        if (shard.partition.teacher, shard.partition.span) != (
+            first.partition.teacher,
+            first.partition.span,
+        ):
+            raise ValueError(f"{shard.partition} and {first.partition} in one commit")
+        if shard.kinds != first.kinds:
+            raise ValueError(f"tasks {shard.kinds} and {first.kinds} in one commit")
+        group = groups.setdefault(shard.partition, [])
+        if shard.rows:
+            group.append(shard)
+    return groups
 
 
 def _commit_once(
     table: Path,
     delta: DeltaTable,
     version: int,
-    shards: Iterable[LabelShard],
-    partitions: Iterable[Partition],
-    metadata: dict[str, Any],
+    partitions: Mapping[Partition, Sequence[LabelShard]],
+    metadata: Mapping[str, Any],
 ) -> None:
     """Writes exactly `version` of the table, or raises CommitFailedError if it is taken."""
-    added = {shard.path: shard for shard in shards}
+    added = {shard.path: shard for group in partitions.values() for shard in group}
     live = {path: target for target in partitions for path in files_of(delta, target)}
     now = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
@@ -191,7 +168,7 @@ def _commit_once(
             # No silent retry at a later version: it would keep the files of a concurrent
             # labelling of the same partition beside ours, and the version would be unknown.
             max_commit_retries=0,
-            app_transactions=[Transaction(_APP + metadata["key"], version)],
+            app_transactions=[Transaction(transaction_id(metadata["key"]), version)],
         ),
     )
 
@@ -214,99 +191,7 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.exists() else None
 
 
-def _find(table: Path, delta: DeltaTable, key: str) -> tuple[Snapshot, dict[str, Any]] | None:
-    # A transaction id survives checkpoints and needs no walk through the log.
-    version = delta.transaction_version(_APP + key)
-    info = None if version is None else _label_info(table, version)
-    if version is None or info is None:
-        return None
-    snapshot = Snapshot(str(table), version, info["teacher"], info["span"])
-    if not all(os.path.exists(path) for split in info["rows"] for path in snapshot.files(split)):
-        return None
-    return snapshot, info
-
-
-def _label_info(table: Path, version: int) -> dict[str, Any] | None:
-    """Our metadata of one commit.
-
-    Read from the log file itself: `DeltaTable.history` numbers commits by counting back from the
-    version that was loaded, which is wrong while others commit.
-    """
-    log = table / "_delta_log" / f"{version:020d}.json"
-    try:
-        lines = log.read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    for line in lines:
-        text = json.loads(line).get("commitInfo", {}).get("userMetadata")
-        if text is not None:
-            info = json.loads(text)
-            if isinstance(info, dict) and "key" in info:
-                return info
-    return None
-
-
-def _open_for(table: Path, kinds: dict[str, str]) -> DeltaTable:
-    """The table, with columns for these tasks; created if need be."""
-    wanted = _fields(kinds)
-    if not DeltaTable.is_deltatable(str(table)):
-        try:
-            DeltaTable.create(
-                str(table),
-                Schema(wanted),
-                mode="error",
-                partition_by=list(partition.COLUMNS),
-                configuration=_CONFIGURATION,
-                # A retry would create the table a second time, at version 1.
-                commit_properties=CommitProperties(max_commit_retries=0),
-            )
-        except DeltaError:
-            # Unless another writer created it in the meantime.
-            if not DeltaTable.is_deltatable(str(table)):
-                raise
-    delta = DeltaTable(str(table))
-    partitioned = delta.metadata().partition_columns
-    if partitioned != list(partition.COLUMNS):
-        raise _another_table(
-            table, f"partition columns {partitioned}", f"{list(partition.COLUMNS)}"
-        )
-    known = {field.name: field.type for field in delta.schema().fields}
-    for field in wanted:
-        have = known.get(field.name, field.type)
-        if have != field.type:
-            raise _another_table(table, f"column {field.name} of {have}", f"{field.type}")
-    new = [field for field in wanted if field.name not in known]
-    if new:
-        # Teachers of other tasks share the table. A commit of its own, since only an overwriting
-        # one could also add columns; until the labels follow, readers see a column of nulls.
-        delta.alter.add_columns(new)
-        delta = DeltaTable(str(table))
-    return delta
-
-
-def _fields(kinds: dict[str, str]) -> list[Field]:
-    return [
-        *(
-            # Null where a teacher has no such task. The files themselves hold no nulls.
-            Field(field.name, _DELTA_TYPES[field.type], nullable=field.type == pa.float32())
-            for field in columns.label_table(kinds)
-        ),
-        Field(partition.TEACHER, PrimitiveType("string"), nullable=False),
-        Field(partition.SPAN, PrimitiveType("long"), nullable=False),
-        Field(partition.SPLIT, PrimitiveType("string"), nullable=False),
-    ]
-
-
-def _another_table(table: Path, got: str, expected: str) -> LabelError:
-    return LabelError(
-        str(table),
-        got=got,
-        expected=expected,
-        fix="That folder holds another table: set labels.table to a folder of its own.",
-    )
-
-
-def _refuse_duplicates(table: Path, shards: Collection[LabelShard]) -> None:
+def _refuse_duplicates(table: Path, shards: Sequence[LabelShard]) -> None:
     """Refuses a partition with missing or changed files, or with an id that occurs twice."""
     ids = np.empty(sum(shard.rows for shard in shards), np.int64)
     filled = 0
@@ -325,7 +210,7 @@ def _refuse_duplicates(table: Path, shards: Collection[LabelShard]) -> None:
         for row in np.flatnonzero(_ids(table, shard) == example_id)
     ]
     raise LabelError(
-        f"{next(iter(shards)).partition}, example_id {example_id}",
+        f"{shards[0].partition}, example_id {example_id}",
         got=f"the same id in the example shards {' and '.join(holders[:2])}; "
         f"{len(np.unique(repeats))} ids occur more than once",
         expected="each example_id once",

@@ -35,7 +35,7 @@ class LabelShard:
     Attributes:
       partition: Where its rows belong.
       name: Name of the example shard whose examples it labels.
-      path: File, relative to the table.
+      path: File, relative to the table; empty without rows, as there is no file then.
       rows: Number of labelled examples.
       size: Bytes of the file.
       kinds: Kind of each labelled task.
@@ -207,13 +207,16 @@ class LabelShardWriter:
             writer.close()
         if not keep:
             return
-        file = f"{self._name}-{_digest(self._partial)[:_DIGEST_DIGITS]}{_SUFFIX}"
-        size = self._partial.stat().st_size
-        os.replace(self._partial, self._partial.with_name(file))
+        path, size = "", 0
+        # Some readers, pyarrow 18 among them, fail on a file without row groups.
+        if self._rows:
+            file = f"{self._name}-{_digest(self._partial)[:_DIGEST_DIGITS]}{_SUFFIX}"
+            path, size = f"{self._partition.folder}/{file}", self._partial.stat().st_size
+            os.replace(self._partial, self._partial.with_name(file))
         self._shard = LabelShard(
             partition=self._partition,
             name=self._name,
-            path=f"{self._partition.folder}/{file}",
+            path=path,
             rows=self._rows,
             size=size,
             kinds=self._kinds,

@@ -5,7 +5,6 @@ TFX takes seconds to import: each command imports what it needs when it runs.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -45,9 +44,6 @@ def tell(error: DistillError) -> None:
 @click.version_option(package_name="tfx-distill")
 def main() -> None:
     """Knowledge distillation for ranking models, as a TFX pipeline."""
-    # Before TensorFlow is imported: its C++ side reads this once.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @main.group()
@@ -133,11 +129,13 @@ def run(config_file: Path, spans: str | None, until: str | None, seed: int | Non
 
     config = run_config.load(config_file, {} if seed is None else {"seed": seed})
     click.echo(f"Starting {config.name}: importing TFX and TensorFlow", err=True)
+    from tfx_distill.pipeline import run_log
+
+    log = run_log.divert(config.run_folder)
     from rich.console import Console
 
     from tfx_distill.pipeline import session, summary
 
-    session.quiet(config.run_folder)
     result, error = session.run(config, spans=_spans(spans), until=until)
     summary.show(result, Console())
     if error is not None:
@@ -146,7 +144,7 @@ def run(config_file: Path, spans: str | None, until: str | None, seed: int | Non
             click.secho(
                 f"error: {type(error).__name__}: {str(error).splitlines()[0]}", fg="red", err=True
             )
-            click.echo(f"  The stack trace is in {config.run_folder / session.LOG}", err=True)
+            click.echo(f"  The stack trace is in {log}", err=True)
         else:
             tell(known)
         click.echo(

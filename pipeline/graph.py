@@ -66,8 +66,11 @@ def components(config: RunConfig, source: Input) -> list[BaseNode]:
         fingerprint=source.fingerprint,
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen = tfx.components.StatisticsGen(examples=examples)
     schema_gen = tfx.components.ImportSchemaGen(schema_file=str(source.schema_file.absolute()))
+    # With the schema, integer categories are counted as categories, not averaged as quantities.
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=examples, schema=schema_gen.outputs["schema"]
+    )
     validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )

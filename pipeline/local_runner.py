@@ -7,6 +7,7 @@ failing student stops nobody else.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -25,6 +26,8 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
 from tfx_distill.schema.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 State = Literal["ran", "cached", "failed", "skipped"]
 
@@ -111,6 +114,7 @@ def run(
                 ).launch()
             except Exception as caught:
                 error = caught
+                _log.exception("%s failed", name)
         state: State = "failed" if error else "ran"
         if error is None and _is_cached(connection, info):
             state = "cached"

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-import warnings
-from pathlib import Path
-
 from tfx_distill.pipeline import graph, local_runner, summary
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.datasets import logs
@@ -15,7 +9,6 @@ from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
 
 RESOLVED = "config.yaml"
-LOG = "run.log"
 
 
 def run(
@@ -53,22 +46,3 @@ def run(
     summary.write(result, folder)
     return result, outcome.error
 
-
-def quiet(folder: Path) -> None:
-    """Sends what TFX, TensorFlow and Beam log to a file; their own errors are raised anyway."""
-    from absl import logging as absl_logging
-
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / LOG)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    absl_logging.use_python_logging(quiet=True)
-    own = logging.StreamHandler(sys.stderr)
-    own.setFormatter(logging.Formatter("  %(message)s"))
-    own.setLevel(logging.WARNING)
-    logging.getLogger("tfx_distill").addHandler(own)
-    logging.captureWarnings(True)
-    warnings.simplefilter("default")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -154,8 +154,8 @@ class ModelConfig(Section):
     architecture: Literal["shared_bottom", "mmoe", "dcn_v2"] = "shared_bottom"
     width: PositiveFloat = 1.0
     depth: Positive = 2
-    hidden: Positive = 64
-    tower: Positive = 32
+    hidden: Positive = 32
+    tower: Positive = 16
     embedding: Positive = 8
     experts: Positive = 4
     cross_layers: Positive = 2

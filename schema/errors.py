@@ -17,6 +17,9 @@ class DistillError(Exception):
       fix: What to do about it.
     """
 
+    # Beam would replace an error raised in a step by a RuntimeError, unless it bears this mark.
+    _tagged_with_step = True
+
     def __init__(self, where: str, *, got: str, expected: str, fix: str) -> None:
         self.where = where
         self.got = got

@@ -42,7 +42,7 @@ def save(
       transform_graph: Path of the Transform output.
     """
     module = ServingModel(ranker, features, tasks, tft.TFTransformOutput(transform_graph))
-    tf.saved_model.save(module, folder, signatures=module.signatures)
+    tf.saved_model.save(module, folder, signatures=module.entry_points)
 
 
 class ServingModel(tf.Module):
@@ -58,7 +58,6 @@ class ServingModel(tf.Module):
         super().__init__(name="serving_model")
         self.weights = list(ranker.variables)
         self.transform = transform.transform_features_layer()
-        # Keras would otherwise trace the layer a second time while saving.
         dtypes = {name: spec.dtype for name, spec in transform.raw_feature_spec().items()}
         parsing = {
             name: tf.io.VarLenFeature(spec.dtype)
@@ -90,7 +89,7 @@ class ServingModel(tf.Module):
             serving, _ = ranker(blocks, training=False)
             return {name: tf.identity(value) for name, value in serving.items()}
 
-        self.signatures: dict[str, Callable[..., dict[str, tf.Tensor]]] = {
+        self.entry_points: dict[str, Callable[..., dict[str, tf.Tensor]]] = {
             "serving_default": serving_default.get_concrete_function(),
             "serving_raw": serving_raw.get_concrete_function(
                 **raw_features.spec(features, dtypes, serving=True)

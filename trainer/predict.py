@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,18 +120,46 @@ def on_training_scale(task: TaskConfig, values: NDArray[np.float32]) -> NDArray[
     return values.astype(np.float32, copy=False)
 
 
+def rows(file: Path) -> int:
+    """Number of examples in a Parquet file; reads its footer only.
+
+    Raises:
+      DataError: The file cannot be read.
+    """
+    with _readable(file):
+        return int(pq.ParquetFile(str(file)).metadata.num_rows)
+
+
 def read(file: Path, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Batches of some columns of a Parquet file of ingested examples.
 
     Raises:
       DataError: The file cannot be read, or lacks a column.
     """
-    try:
+    with _readable(file):
         parquet = pq.ParquetFile(str(file))
-        missing = sorted(set(wanted) - set(parquet.schema_arrow.names))
-        if not missing:
-            yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted))
+        batches = parquet.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted))
+    missing = sorted(set(wanted) - set(parquet.schema_arrow.names))
+    if missing:
+        raise DataError(
+            str(file),
+            got=f"no column(s) {missing}",
+            expected="every feature, label and slice of the config",
+            fix="Ingest the span again with the present config.",
+        )
+    while True:
+        with _readable(file):
+            batch = next(batches, None)
+        if batch is None:
             return
+        yield batch
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turns Arrow's and the system's errors about a file into ours."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             str(file),
@@ -138,12 +167,6 @@ def read(file: Path, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
             expected="a Parquet file of examples",
             fix="Ingest the span again.",
         ) from None
-    raise DataError(
-        str(file),
-        got=f"no column(s) {missing}",
-        expected="every feature, label and slice of the config",
-        fix="Ingest the span again with the present config.",
-    )
 
 
 def predict(

@@ -7,7 +7,7 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from tfx.components import FnArgs
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from tfx_distill.labels.join import LabelJoiner
 from tfx_distill.labels.snapshot import Snapshot

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -124,3 +125,13 @@ def test_the_wheel_holds_every_module(tmp_path: Path, monkeypatch: pytest.Monkey
     }
     assert expected | {"tfx_distill/__init__.py", "tfx_distill/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_a_deprecated_call_of_ours_is_an_error_and_one_of_others_is_not() -> None:
+    def warn_in(module: str) -> None:
+        warnings.warn_explicit("old", DeprecationWarning, "file.py", 1, module=module)
+
+    with pytest.raises(DeprecationWarning, match="old"):
+        warn_in("tfx_distill.trainer.features")
+    with pytest.warns(DeprecationWarning, match="old"):
+        warn_in("keras.layers")

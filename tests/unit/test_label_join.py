@@ -107,14 +107,14 @@ def test_coverage_of_nothing_is_not_enough(tmp_path: Path) -> None:
         joiner.require_coverage(0.01)
 
 
-def test_own_file_is_enough(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("own", "other", "example"), [("s0", "s1", 1), ("s1", "s0", 2)])
+def test_own_file_is_enough(tmp_path: Path, own: str, other: str, example: int) -> None:
     snapshot = labelled(tmp_path, {"s0": [(1, 1.0)], "s1": [(2, 2.0)]})
     joiner = LabelJoiner(snapshot, "train", KINDS)
-    other = next(path for path in snapshot.files("train") if "s1-" in path)
-    Path(other).unlink()
-    assert joiner.join("s0", ids(1))[0]["click"].tolist() == [1.0]
-    with pytest.raises(LabelError, match="s1-"):
-        joiner.join("s0", ids(1, 2))
+    Path(next(path for path in snapshot.files("train") if f"{other}-" in path)).unlink()
+    assert joiner.join(own, ids(example))[0]["click"].tolist() == [float(example)]
+    with pytest.raises(LabelError, match=f"{other}-"):
+        joiner.join(own, ids(1, 2))
 
 
 def test_tasks_and_splits_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -24,9 +24,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import CommitProperties
 
 from tfx_distill.labels import shard as shard_module
-from tfx_distill.labels.commit import commit, find, provenance_of
+from tfx_distill.labels.commit import commit, find
+from tfx_distill.labels.history import provenance_of
 from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShard, LabelShardWriter
@@ -109,8 +112,13 @@ def test_snapshot_shard_and_provenance_travel(tmp_path: Path) -> None:
     snapshot = commit(tmp_path, [shard], PROVENANCE)
     assert Snapshot.from_json(json.dumps(json.loads(snapshot.to_json()))) == snapshot
     assert provenance_of(snapshot) == PROVENANCE
-    with pytest.raises(LabelError, match="no commit of labels"):
-        provenance_of(replace(snapshot, version=0))
+    DeltaTable(str(tmp_path)).alter.set_table_properties(
+        {"delta.checkpointInterval": "10"},
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": "by hand"}),
+    )
+    for version in (0, 2, 3):
+        with pytest.raises(LabelError, match="no commit of labels"):
+            provenance_of(replace(snapshot, version=version))
 
 
 def test_a_path_with_a_space(tmp_path: Path) -> None:
@@ -199,6 +207,8 @@ def test_relabelling_replaces_the_rows_and_keeps_old_snapshots(tmp_path: Path) -
     ]
     DeltaTable(str(tmp_path)).create_checkpoint()
     DeltaTable(str(tmp_path)).vacuum(dry_run=False)
+    with pytest.raises(DeltaError, match="minimum retention"):
+        DeltaTable(str(tmp_path)).vacuum(retention_hours=24 * 365, dry_run=False)
     assert labels(read(old, "train")) == {1: 1.0, 2: 2.0, 3: 3.0}
     assert labels(read(other, "train")) == {1: 1.0}
     assert labels(read(new, "train")) == {1: 1.5, 4: 4.5}
@@ -359,7 +369,7 @@ def test_shards_that_are_gone_or_cut_are_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(LabelError, match=shard.path):
         commit(tmp_path, [shard], PROVENANCE)
-    with pytest.raises(LabelError, match="no label shards"):
+    with pytest.raises(LabelError, match="no labels"):
         commit(tmp_path, [], PROVENANCE)
 
 
@@ -374,12 +384,22 @@ def test_a_commit_has_one_teacher_span_and_set_of_tasks(tmp_path: Path) -> None:
             commit(tmp_path, [shard, other], PROVENANCE)
 
 
-def test_an_empty_shard_is_committed(tmp_path: Path) -> None:
+def test_an_empty_shard_leaves_no_file(tmp_path: Path) -> None:
     empty = write(tmp_path, [], name="train-00001")
-    assert (empty.rows, empty.example_id_range) == (0, None)
-    snapshot = commit(tmp_path, [write(tmp_path, [1]), empty], PROVENANCE)
+    assert (empty.rows, empty.size, empty.example_id_range) == (0, 0, None)
+    assert not list(tmp_path.rglob("train-00001*"))
+    with pytest.raises(LabelError, match="no labels"):
+        commit(tmp_path, [empty], PROVENANCE)
+    snapshot = commit(tmp_path, [empty, write(tmp_path, [1])], PROVENANCE)
     assert labels(read(snapshot, "train")) == {1: 1.0}
     assert visible(tmp_path) == [("video", 3, "train", 1)]
+
+
+def test_a_split_that_became_empty_loses_its_labels(tmp_path: Path) -> None:
+    commit(tmp_path, [write(tmp_path, [1]), write(tmp_path, [2], split="eval")], PROVENANCE)
+    new = commit(tmp_path, [write(tmp_path, []), write(tmp_path, [3], split="eval")], key(8))
+    assert visible(tmp_path) == [("video", 3, "eval", 3)]
+    assert find(tmp_path, key(8).key) == new
 
 
 def test_a_split_without_labels_and_a_lost_version_are_named(tmp_path: Path) -> None:
@@ -545,7 +565,7 @@ def test_two_processes_commit_at_the_same_time(
 def test_two_processes_create_the_table_for_other_tasks(
     tmp_path: Path, two_processes: ProcessPoolExecutor
 ) -> None:
-    for attempt in range(20):
+    for attempt in range(8):
         table = tmp_path / str(attempt)
         list(two_processes.map(_commit_tasks, [table] * 2, ["click", "like"]))
         frame = pl.read_delta(str(table)).sort("teacher")

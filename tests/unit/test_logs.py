@@ -267,6 +267,32 @@ def test_lists_keep_their_values_whatever_the_layout(
     assert wrapped.to_pylist() == [r and [v.encode() for v in r] for r in expected]
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.none() | st.sampled_from(["", "a", "bc"]), st.none() | st.floats())),
+    skip=st.integers(0, 9),
+)
+def test_missing_values_are_null_whatever_the_layout(
+    rows: list[tuple[str | None, float | None]], skip: int
+) -> None:
+    place = Place(Path("f"), 0)
+    texts = pa.array([text for text, _ in rows], pa.string()).slice(skip)
+    out = log_values._categories(texts, pa.string(), "x", place)
+    out.validate(full=True)
+    assert out.to_pylist() == [text or None for text, _ in rows[skip:]]
+    numbers = pa.array([number for _, number in rows], pa.float64()).slice(skip)
+    expected = np.array([np.nan if n is None else n for _, n in rows[skip:]])
+    with np.errstate(over="ignore"):
+        expected = expected.astype(np.float32)
+    if np.isinf(expected).any():
+        with pytest.raises(DataError, match=f"row {np.isinf(expected).argmax()} "):
+            log_values._numbers(numbers, "x", place)
+    else:
+        found = log_values._numbers(numbers, "x", place)
+        assert found.null_count == np.isnan(expected).sum()
+        np.testing.assert_array_equal(found.to_numpy(zero_copy_only=False), expected)
+
+
 def test_lists_of_a_fixed_size_are_lists() -> None:
     fixed = pa.array([[1, 2], None, [3, None]], pa.list_(pa.int32(), 2))
     out = log_values._lists(fixed, pa.list_(pa.int64()), "x", Place(Path("f"), 0))
@@ -329,7 +355,9 @@ def _write_records(path: Path, content: Columns) -> None:
                 elif listed and isinstance(listed[0], float):
                     feature[name] = tf.train.Feature(float_list=tf.train.FloatList(value=listed))
                 elif listed:
-                    feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=listed))
+                    feature[name] = tf.train.Feature(
+                        int64_list=tf.train.Int64List(value=map(int, listed))
+                    )
             example = tf.train.Example(features=tf.train.Features(feature=feature))
             out.write(example.SerializeToString())
 

@@ -1,0 +1,36 @@
+"""Keeps the terminal for people: what TFX, TensorFlow and Beam log goes to a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+FILE = "run.log"
+
+
+def divert(folder: Path) -> Path:
+    """Sends all logs and warnings to `run.log`; call it before TFX and TensorFlow are imported.
+
+    Warnings of our own are shown on the terminal too.
+    """
+    # TensorFlow's C++ side writes past Python's logging and reads this once, when it is loaded.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from absl import logging as absl_logging
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / FILE)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    absl_logging.use_python_logging(quiet=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    own = logging.StreamHandler(sys.stderr)
+    own.setFormatter(logging.Formatter("  %(message)s"))
+    own.setLevel(logging.WARNING)
+    logging.getLogger("tfx_distill").addHandler(own)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    return folder / FILE
