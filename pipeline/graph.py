@@ -12,7 +12,8 @@ from tfx.utils import json_utils
 
 from tfx_distill.components.baseline_resolver import BlessedBefore
 from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
-from tfx_distill.components.model_evaluator import EvaluationConfig, ModelEvaluator
+from tfx_distill.components.evaluation_config import EvaluationConfig
+from tfx_distill.components.model_evaluator import ModelEvaluator
 from tfx_distill.components.span_example_gen import SpanExampleGen
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler

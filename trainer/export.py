@@ -56,7 +56,7 @@ class ServingModel(tf.Module):
         transform: tft.TFTransformOutput,
     ) -> None:
         super().__init__(name="serving_model")
-        self.weights = list(ranker.variables)
+        self.weights = list(ranker.trainable_variables)
         self.transform = transform.transform_features_layer()
         dtypes = {name: spec.dtype for name, spec in transform.raw_feature_spec().items()}
         parsing = {

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
+from tensorflow_model_analysis.view import util as view
 from tfx import v1 as tfx
 from tfx.components.pusher.executor import Executor as Pusher
 from tfx.orchestration import metadata
@@ -262,7 +263,7 @@ def test_stored_predictions_are_those_of_the_model(
 def test_tfma_reads_the_result_and_renders_it(four: tuple[str, Any]) -> None:
     evaluation, _ = four
     result = tfma.load_eval_result(evaluation, model_name="candidate")
-    values = {name: value for name, value in result.slicing_metrics}[()]
+    values = dict(result.slicing_metrics)[()]
     ours = evaluation_result.metrics(evaluation)["candidate"]
     assert values["click"][""]["auc"]["doubleValue"] == ours["click"]["auc"]
     difference = (
@@ -270,9 +271,7 @@ def test_tfma_reads_the_result_and_renders_it(four: tuple[str, Any]) -> None:
     )
     assert values["click"][""]["auc_diff"]["doubleValue"] == pytest.approx(difference)
     assert {tuple(name) for name, _ in result.slicing_metrics} >= {(), (("device", "tv"),)}
-    from tensorflow_model_analysis.view import util as view  # noqa: PLC0415
-
-    shown, _ = view.get_slicing_metrics(result.slicing_metrics, slicing_column="device"), None
+    shown = view.get_slicing_metrics(result.slicing_metrics, slicing_column="device")
     assert {row["slice"] for row in shown} == {"device:phone", "device:tv"}
     everyone = tfma.load_eval_results(evaluation)
     assert len(everyone.get_results()) == 4

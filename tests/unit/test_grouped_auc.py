@@ -64,7 +64,7 @@ def test_equals_scikit_learn_query_by_query(
 ) -> None:
     query, label, prediction = columns
     expected = by_scikit_learn(query, label.astype(float), prediction)
-    assert grouped_auc(query, label, prediction) == pytest.approx(expected)
+    assert grouped_auc(query, label, prediction) == pytest.approx(expected, rel=1e-12)
     # Any rising function of the predictions, and any order of the rows, change nothing.
     order = np.random.default_rng(len(query)).permutation(len(query))
     moved = grouped_auc(query[order], label[order], np.exp(prediction[order].astype(float)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,3 +136,10 @@ def test_a_deprecated_call_of_ours_is_an_error_and_one_of_others_is_not() -> Non
         warn_in("tfx_distill.trainer.features")
     with pytest.warns(DeprecationWarning, match="old"):
         warn_in("keras.layers")
+
+
+def test_the_index_of_decisions_links_every_record() -> None:
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text()
+    records = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert records == re.findall(r"\]\((\d{4}-.*?\.md)\)", index)

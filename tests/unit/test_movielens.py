@@ -192,19 +192,38 @@ def test_a_month_that_cannot_be_split_is_named(tmp_path: Path) -> None:
         movielens.write(tmp_path / "out", folder, sha256=None)
 
 
+def test_a_session_within_another_is_no_place_to_cut(tmp_path: Path) -> None:
+    start = JANUARY + DAY
+    rows = [
+        (3, 50, 4, JANUARY),
+        *((1, item, 4, start + 1_500 * k) for k, item in enumerate((10, 20, 30))),
+        (2, 10, 4, start + 100),
+        (2, 20, 4, start + 200),
+        # Later than all of user 2, near the last fifth, but user 1 is still there.
+        (3, 10, 4, start + 1_000),
+    ]
+    (january,) = movielens.write(tmp_path / "out", grouplens(tmp_path / "in", rows), sha256=None)
+    assert (january.train_rows, january.eval_rows) == (1, 6)
+
+
 ratings = st.lists(
     st.tuples(
         st.sampled_from(list(USERS)),
         st.sampled_from(list(ITEMS)),
         st.integers(1, 5),
-        st.integers(0, 50 * DAY).map(lambda s: JANUARY + s),
+        # Few days and multiples of 15 minutes: sessions overlap and enclose each other.
+        st.builds(
+            lambda day, quarter: JANUARY + day * DAY + quarter * 900,
+            st.sampled_from([0, 30, 31]),
+            st.integers(80, 110),
+        ),
     ),
-    min_size=4,
+    min_size=6,
     unique_by=lambda row: row[:2],
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows=ratings)
 def test_no_session_is_torn_and_everything_later_is_later(
     rows: list[tuple[int, int, int, int]], tmp_path_factory: pytest.TempPathFactory

@@ -1,0 +1,130 @@
+"""Batches for training: nothing lost, nothing doubled, labels by id, queries kept whole."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfx_distill.schema.config import FeaturesConfig, TaskConfig
+from tfx_distill.trainer import feature_table
+from tfx_distill.trainer.input import Examples
+
+FEATURES = FeaturesConfig.model_validate({"numeric": ["x"]})
+TASKS = (TaskConfig(name="click", kind="binary", label="clicked"),)
+
+
+def table(folder, sizes, per_query=3):
+    start = 0
+    for number, rows in enumerate(sizes):
+        ids = np.arange(start, start + rows, dtype=np.int64)
+        with feature_table.Writer(folder / "Split-train" / f"part-{number:05d}.arrow") as writer:
+            for part in (slice(0, rows // 2), slice(rows // 2, rows)):
+                writer.write(
+                    feature_table.record(
+                        {
+                            "numeric": np.stack([ids[part], ids[part] * 0], 1).astype(np.float32),
+                            "example_id": ids[part],
+                            "query_id": ids[part] // per_query,
+                            "event_time": ids[part],
+                            "label_click": (ids[part] % 2).astype(np.float32),
+                            "weight_click": np.ones(len(ids[part]), np.float32),
+                        }
+                    )
+                )
+        start += rows
+    return feature_table.shards(folder, "train")
+
+
+class LabelsById:
+    """Teacher labels that are the example id, for even ids only."""
+
+    def join(self, shard, example_id):
+        present = example_id % 2 == 0
+        return {"click": np.where(present, example_id, 0).astype(np.float32)}, present
+
+
+def ids_of(batches):
+    return np.concatenate([batch["example_id"] for batch in batches])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(2, 40), min_size=1, max_size=4),
+    batch_size=st.integers(1, 50),
+    seed=st.one_of(st.none(), st.integers(0, 5)),
+    whole=st.booleans(),
+)
+def test_an_epoch_has_every_example_once(tmp_path_factory, sizes, batch_size, seed, whole):
+    files = table(tmp_path_factory.mktemp("table"), sizes)
+    examples = Examples(
+        files, FEATURES, TASKS, batch_size, seed=seed, whole_queries=whole, taught=()
+    )
+    batches = list(examples.batches())
+    assert sorted(ids_of(batches)) == list(range(sum(sizes)))
+    for batch in batches:
+        # Columns stay beside each other.
+        np.testing.assert_array_equal(batch["numeric"][:, 0], batch["example_id"])
+        np.testing.assert_array_equal(batch["label_click"], batch["example_id"] % 2)
+    if not whole:
+        assert all(len(b["example_id"]) == batch_size for b in batches[:-1])
+
+
+def test_epochs_differ_and_seeds_repeat(tmp_path):
+    files = table(tmp_path, [30, 30])
+
+    def two_epochs(seed):
+        examples = Examples(files, FEATURES, TASKS, 8, seed=seed)
+        return [ids_of(examples.batches()).tolist() for _ in range(2)]
+
+    first, second = two_epochs(1)
+    assert first != second
+    assert [first, second] == two_epochs(1)
+    assert two_epochs(2)[0] != first
+    assert ids_of(Examples(files, FEATURES, TASKS, 8).batches()).tolist() == list(range(60))
+
+
+def test_queries_stay_whole(tmp_path):
+    files = table(tmp_path, [30, 30], per_query=5)
+    examples = Examples(
+        files, FEATURES, TASKS, 12, seed=3, labels=LabelsById(), taught=("click",),
+        whole_queries=True,
+    )
+    for batch in examples.batches():
+        queries, counts = np.unique(batch["query_id"], return_counts=True)
+        assert (counts == 5).all()
+        assert len(batch["example_id"]) <= 12
+        assert batch["query_index"].max() + 1 == len(queries)
+        pairs = set(zip(batch["query_id"], batch["query_index"], strict=True))
+        assert len(pairs) == len(queries)
+
+
+def test_a_query_longer_than_a_batch_is_a_batch_of_its_own(tmp_path):
+    files = table(tmp_path, [30], per_query=10)
+    examples = Examples(files, FEATURES, TASKS, 4, seed=0, whole_queries=True)
+    assert [len(b["example_id"]) for b in examples.batches()] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_teacher_labels_are_joined_before_the_shuffle(tmp_path, whole):
+    files = table(tmp_path, [30, 31])
+    examples = Examples(
+        files, FEATURES, TASKS, 7, seed=0, labels=LabelsById(), taught=("click",),
+        whole_queries=whole,
+    )
+    for batch in examples.batches():
+        even = batch["example_id"] % 2 == 0
+        np.testing.assert_array_equal(batch["teacher_label_present"], even)
+        np.testing.assert_array_equal(batch["teacher_click"], np.where(even, batch["example_id"], 0))
+
+
+def test_a_crash_while_writing_leaves_no_shard(tmp_path):
+    file = tmp_path / "part-00000.arrow"
+
+    def crash():
+        with feature_table.Writer(file) as writer:
+            writer.write(feature_table.record({"example_id": np.arange(3)}))
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        crash()
+    assert list(tmp_path.iterdir()) == []

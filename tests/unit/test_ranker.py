@@ -1,0 +1,182 @@
+"""The ranker: who learns from whom, which heads there are, and what is stripped."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tfx_distill.schema.config import (
+    DistillConfig,
+    FeaturesConfig,
+    ModelConfig,
+    StudentConfig,
+    TaskConfig,
+)
+from tfx_distill.trainer import heads
+from tfx_distill.trainer.ranker import Ranker
+
+FEATURES = FeaturesConfig.model_validate(
+    {
+        "numeric": ["x"],
+        "categorical": [{"name": "user", "buckets": 20}],
+        "multivalent": [{"name": "topics", "vocab": 5, "max_length": 3}],
+    }
+)
+CLICK = TaskConfig(name="click", kind="binary", label="clicked")
+WATCH = TaskConfig(name="watch", kind="regression", label="watched", weight=0.5)
+TASKS = (CLICK, WATCH)
+SMALL = ModelConfig(hidden=8, tower=4, embedding=4, experts=2)
+
+
+def batch(rows=6, seed=0):
+    random = np.random.default_rng(seed)
+    return {
+        "numeric": tf.constant(random.normal(size=(rows, 2)), tf.float32),
+        "categorical": tf.constant(random.integers(0, 21, (rows, 1)), tf.int32),
+        "multivalent": tf.constant(random.integers(0, 7, (rows, 3)), tf.int32),
+        "example_id": tf.range(rows, dtype=tf.int64),
+        "query_index": tf.zeros(rows, tf.int32),
+        "label_click": tf.constant(random.integers(0, 2, rows), tf.float32),
+        "label_watch": tf.constant(random.normal(size=rows), tf.float32),
+        "weight_click": tf.ones(rows),
+        "weight_watch": tf.constant([1.0, 0, 1, 0, 1, 0][:rows]),
+        "teacher_label_present": tf.constant([1.0, 1, 0, 1, 1, 1][:rows]),
+        "teacher_click": tf.constant(random.normal(size=rows), tf.float32),
+        "teacher_watch": tf.constant(random.normal(size=rows), tf.float32),
+    }
+
+
+def ranker(student, *, twin=False, model=SMALL, tasks=TASKS):
+    built = Ranker(FEATURES, model, heads.of_student(student, tasks, twin=twin), {})
+    built.materialize()
+    built.compile(optimizer=tf_keras.optimizers.SGD(0.1))
+    return built
+
+
+def soft_gradients(built):
+    """Names of the variables that learn from teacher labels."""
+    data = batch()
+    with tf.GradientTape() as tape:
+        _, distilled = built(data, training=True)
+        loss = tf.add_n(list(built._soft(data, distilled).values()))
+    variables = built.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    return {v.name for v, g in zip(variables, gradients, strict=True) if g is not None}
+
+
+def test_an_auxiliary_teacher_label_never_reaches_the_serving_head():
+    names = soft_gradients(ranker(StudentConfig(name="s")))
+    assert any("/distillation/" in name for name in names)
+    assert any("/tower/" in name for name in names)
+    assert any("embedding_user" in name for name in names)
+    assert not any("/serving/" in name for name in names)
+
+
+def test_a_direct_teacher_label_trains_the_serving_head():
+    distill = {"click": DistillConfig(mode="direct"), "watch": DistillConfig(mode="none")}
+    built = ranker(StudentConfig(name="s", distill=distill))
+    names = soft_gradients(built)
+    assert any("task_click/serving/" in name for name in names)
+    assert not any("distillation" in v.name for v in built.variables)
+
+
+def test_a_non_serving_task_has_a_distillation_head_only():
+    student = StudentConfig(
+        name="s", tasks=("click",), distill={"watch": DistillConfig(mode="non_serving")}
+    )
+    built = ranker(student)
+    serving, distilled = built(batch())
+    assert set(serving) == {"click"}
+    assert set(distilled) == {"click", "watch"}
+    assert set(built._hard(batch(), serving)) == {"click"}
+
+
+def test_tasks_that_are_neither_served_nor_distilled_are_not_learnt():
+    built = ranker(StudentConfig(name="s", tasks=("watch",)))
+    assert not any("task_click" in v.name for v in built.variables)
+
+
+def test_the_twin_has_the_students_architecture_without_distillation():
+    student = ranker(StudentConfig(name="s"))
+    twin = ranker(StudentConfig(name="s"), twin=True)
+    assert twin(batch())[1] == {}
+    names = {v.name for v in student.variables if "/distillation/" not in v.name}
+    assert names == {v.name for v in twin.variables}
+
+
+def test_the_loss_by_hand():
+    student = StudentConfig(
+        name="s",
+        distill={"click": DistillConfig(weight=2.0), "watch": DistillConfig(loss="huber")},
+    )
+    built, data = ranker(student), batch()
+    serving, distilled = built(data)
+    hard, soft = built._hard(data, serving), built._soft(data, distilled)
+    z, y = serving["click"].numpy(), data["label_click"].numpy()
+    p = 1 / (1 + np.exp(-z))
+    np.testing.assert_allclose(
+        hard["click"], -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)), rtol=1e-5
+    )
+    error = (serving["watch"] - data["label_watch"]).numpy()[[0, 2, 4]]
+    np.testing.assert_allclose(hard["watch"], 0.5 * np.mean(error**2), rtol=1e-5)
+    labelled = [0, 1, 3, 4, 5]
+    t = 1 / (1 + np.exp(-data["teacher_click"].numpy()[labelled]))
+    q = 1 / (1 + np.exp(-distilled["click"].numpy()[labelled]))
+    np.testing.assert_allclose(
+        soft["distill_click"], 2 * -np.mean(t * np.log(q) + (1 - t) * np.log(1 - q)), rtol=1e-5
+    )
+
+
+def test_examples_without_a_teacher_label_do_not_change_the_loss():
+    built, data = ranker(StudentConfig(name="s")), batch()
+    other = dict(data)
+    other["teacher_click"] = data["teacher_click"] + 100 * (1 - data["teacher_label_present"])
+    _, distilled = built(data)
+    for task in ("distill_click", "distill_watch"):
+        np.testing.assert_allclose(
+            built._soft(data, distilled)[task], built._soft(other, distilled)[task]
+        )
+
+
+@pytest.mark.parametrize("architecture", ["shared_bottom", "mmoe", "dcn_v2"])
+def test_each_architecture_learns_and_is_served_without_its_distillation_heads(architecture):
+    model = SMALL.model_copy(update={"architecture": architecture})
+    built, data = ranker(StudentConfig(name="s"), model=model), batch()
+    first = float(built.train_step(data)["loss"])
+    for _ in range(60):
+        built.train_step(data)
+    built.reset_metrics()
+    assert float(built.test_step(data)["loss"]) < first
+    served = built.served()
+    assert not any("distillation" in v.name for v in served.variables)
+    for task, output in served(data)[0].items():
+        np.testing.assert_allclose(output, built(data)[0][task], rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["shared_bottom", "mmoe", "dcn_v2"])
+def test_width_multiplies_the_layers(architecture):
+    model = SMALL.model_copy(update={"architecture": architecture, "width": 4.0})
+    built = ranker(StudentConfig(name="s"), model=model)
+    shapes = {v.name: tuple(v.shape) for v in built.variables}
+    assert shapes["embedding_user:0"] == (21, 16)
+    tower = next(s for name, s in shapes.items() if "task_click/tower/" in name and "kernel" in name)
+    assert tower[1] == 16
+    assert any(s[-1] == 32 for s in shapes.values()), "hidden layers are 8 * 4 wide"
+
+
+def test_variable_names_are_unique():
+    names = [v.name for v in ranker(StudentConfig(name="s")).trainable_variables]
+    assert len(names) == len(set(names))
+
+
+def test_multivalent_features_are_means_over_what_is_there():
+    built = ranker(StudentConfig(name="s"))
+    encoder = built._encoder
+    data = batch(1)
+    data["multivalent"] = tf.constant([[2, 0, 4]], tf.int32)
+    rows = encoder._tables["topics"].numpy()
+    np.testing.assert_allclose(
+        encoder(data)[0, -rows.shape[1] :], (rows[2] + rows[4]) / 2, rtol=1e-5
+    )
+    data["multivalent"] = tf.constant([[0, 0, 0]], tf.int32)
+    np.testing.assert_array_equal(encoder(data)[0, -rows.shape[1] :], 0)
