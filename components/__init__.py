@@ -1,1 +1,1 @@
-""""""
+"""The TFX components of our own, one module each."""

@@ -11,7 +11,7 @@ MODEL = "model"
 MODEL_BLESSING = "model_blessing"
 
 
-class BlessedBefore(ResolverStrategy):  # type: ignore[misc]
+class BlessedBefore(ResolverStrategy):
     """The newest blessed model that is older than the candidate, if there is one.
 
     TFX's LatestBlessedModelStrategy would, once the candidate is blessed, return the candidate: a

@@ -63,7 +63,10 @@ def FeatureMaterializer(  # noqa: N802
       )
     """
     shards = [
-        (str(file), str(Path(features.uri) / f"Split-{split}" / f"{file.stem}{feature_table.SUFFIX}"))
+        (
+            str(file),
+            str(Path(features.uri) / f"Split-{split}" / f"{file.stem}{feature_table.SUFFIX}"),
+        )
         for split in columns.SPLITS
         for file in sorted((Path(examples.uri) / f"Split-{split}").glob("*.parquet"))
     ]
@@ -81,7 +84,7 @@ def FeatureMaterializer(  # noqa: N802
         features.set_int_custom_property(name, examples.get_int_custom_property(name))
 
 
-class _MaterializeShard(beam.DoFn):  # type: ignore[misc]
+class _MaterializeShard(beam.DoFn):
     """Reads one example shard and writes one shard of the feature table."""
 
     def __init__(self, transform_graph: str, config: str) -> None:

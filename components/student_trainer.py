@@ -26,7 +26,7 @@ class StudentTrainerSpec(TrainerSpec):
     }
 
 
-class Executor(trainer_executor.GenericExecutor):  # type: ignore[misc]
+class Executor(trainer_executor.GenericExecutor):
     """TFX's generic trainer; hands the snapshot of the label table to the run_fn."""
 
     def _GetFnArgs(  # noqa: N802
@@ -41,7 +41,7 @@ class Executor(trainer_executor.GenericExecutor):  # type: ignore[misc]
         return fn_args
 
 
-class StudentTrainer(base_component.BaseComponent):  # type: ignore[misc]
+class StudentTrainer(base_component.BaseComponent):
     """Trains a student with teacher labels, or its undistilled twin without them.
 
     Args:

@@ -136,7 +136,7 @@ def TeacherLabeler(  # noqa: N802
     teacher_labels.table_version = snapshot.version
 
 
-class _LabelShard(beam.DoFn):  # type: ignore[misc]
+class _LabelShard(beam.DoFn):
     """Labels one shard of the feature table: one label file, and a note of it for the driver.
 
     Notes are files because a Beam runner hands results back to the driver only through storage.

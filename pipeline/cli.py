@@ -91,7 +91,10 @@ def movielens_(into: Path, source: Path | None) -> None:
     from tfx_distill.datasets import movielens
 
     for span in movielens.write(into, source):
-        click.echo(str(span))
+        click.echo(
+            f"span {span.span} ({span.month}): {span.train_rows:,} train, "
+            f"{span.eval_rows:,} eval examples"
+        )
 
 
 @main.command()
@@ -147,9 +150,7 @@ def run(config_file: Path, spans: str | None, until: str | None, seed: int | Non
             click.echo(f"  The stack trace is in {log}", err=True)
         else:
             tell(known)
-        click.echo(
-            "  What was finished is kept: `distill run` goes on from there.", err=True
-        )
+        click.echo("  What was finished is kept: `distill run` goes on from there.", err=True)
         sys.exit(1)
 
 

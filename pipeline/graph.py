@@ -8,11 +8,10 @@ from pathlib import Path
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.standard_artifacts import Model, ModelBlessing
-from tfx.utils import json_utils
 
 from tfx_distill.components.baseline_resolver import BlessedBefore
-from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
 from tfx_distill.components.evaluation_config import EvaluationConfig
+from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
 from tfx_distill.components.model_evaluator import ModelEvaluator
 from tfx_distill.components.span_example_gen import SpanExampleGen
 from tfx_distill.components.student_trainer import StudentTrainer
@@ -183,4 +182,3 @@ def _promotion(
         ),
     ).with_id(f"Pusher.{student.name}")
     return [resolver, evaluator, pusher]
-

@@ -35,11 +35,11 @@ def outputs(store: mlmd.MetadataStore, run_id: str) -> Outputs:
                 nodes[execution.id] = other.name.split(".", 1)[1]
     written = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT)
     events = [
-        event
-        for event in store.get_events_by_execution_ids(list(nodes))
-        if event.type in written
+        event for event in store.get_events_by_execution_ids(list(nodes)) if event.type in written
     ]
-    artifacts = {a.id: a for a in store.get_artifacts_by_id([event.artifact_id for event in events])}
+    artifacts = {
+        a.id: a for a in store.get_artifacts_by_id([event.artifact_id for event in events])
+    }
     found: Outputs = {}
     for event in events:
         artifact = artifacts[event.artifact_id]

@@ -112,7 +112,7 @@ def run(
                     executor_spec=runner_utils.extract_executor_spec(deployment, name),
                     custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
                 ).launch()
-            except Exception as caught:
+            except Exception as caught:  # noqa: BLE001 (whatever it is, the others go on)
                 error = caught
                 _log.exception("%s failed", name)
         state: State = "failed" if error else "ran"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tfx_distill.datasets import logs
 from tfx_distill.pipeline import graph, local_runner, summary
 from tfx_distill.pipeline.summary import Summary
-from tfx_distill.datasets import logs
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
 
@@ -45,4 +45,3 @@ def run(
     result = summary.summarise(config, outcome, f"{chosen[0]}-{chosen[-1]}")
     summary.write(result, folder)
     return result, outcome.error
-

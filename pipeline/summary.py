@@ -41,8 +41,8 @@ class StepSummary(Section):
 class StudentSummary(Section):
     """One student.
 
-    `transfer` is (student - twin) / (teacher - twin) by task and metric; None where teacher and
-    twin do not differ. `pushed` is the path of the pushed model, None if it was refused.
+    `transfer` is (student - twin) / (teacher - twin) by task and metric; None where the teacher
+    is not better than the twin. `pushed` is the path of the pushed model, None if it was refused.
     """
 
     name: str
@@ -159,14 +159,19 @@ def _transfer(metrics: Metrics) -> dict[str, dict[str, float | None]]:
             if name in HIGHER_IS_BETTER:
                 twin = metrics.get("twin", {}).get(task, {}).get(name)
                 teacher = metrics.get("teacher", {}).get(task, {}).get(name)
-                out.setdefault(task, {})[name] = _ratio(student, twin, teacher)
+                sign = 1 if HIGHER_IS_BETTER[name] else -1
+                out.setdefault(task, {})[name] = _ratio(sign, student, twin, teacher)
     return out
 
 
-def _ratio(student: float | None, twin: float | None, teacher: float | None) -> float | None:
-    if student is None or twin is None or teacher is None or abs(teacher - twin) < 1e-12:
+def _ratio(
+    sign: int, student: float | None, twin: float | None, teacher: float | None
+) -> float | None:
+    if student is None or twin is None or teacher is None:
         return None
-    return (student - twin) / (teacher - twin)
+    lead = sign * (teacher - twin)
+    # Without a lead of the teacher there is nothing to transfer.
+    return sign * (student - twin) / lead if lead > 1e-12 else None
 
 
 def write(summary: Summary, folder: Path) -> Path:
@@ -232,9 +237,7 @@ def _show_student(student: StudentSummary, summary: Summary, console: Console) -
         for metric in [*HIGHER_IS_BETTER, "calibration"]:
             if metric not in values:
                 continue
-            cells = [
-                _number(student.metrics[model].get(task, {}).get(metric)) for model in shown
-            ]
+            cells = [_number(student.metrics[model].get(task, {}).get(metric)) for model in shown]
             transfer = student.transfer.get(task, {}).get(metric)
             better = "" if metric == "calibration" else (" ↑" if HIGHER_IS_BETTER[metric] else " ↓")
             table.add_row(

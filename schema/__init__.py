@@ -1,1 +1,1 @@
-"""Contracts without logic: the run config, the errors a user sees, and the columns of every table."""
+"""Contracts without logic: the run config, the errors a user sees, the columns of tables."""

@@ -12,7 +12,7 @@ EVENT_TIME = "event_time"
 
 KEYS: tuple[str, ...] = (EXAMPLE_ID, QUERY_ID, EVENT_TIME)
 RESERVED = frozenset(KEYS)
-"""Keys of every example: int64 fingerprints of the logged ids, and int64 seconds since the epoch."""
+"""Keys of every example: int64 fingerprints of the logged ids, int64 seconds since the epoch."""
 
 Split = Literal["train", "eval"]
 SPLITS: tuple[Split, ...] = ("train", "eval")

@@ -116,7 +116,11 @@ class FeaturesConfig(Section):
     @property
     def names(self) -> tuple[str, ...]:
         """Raw column names, in the order of the config."""
-        return tuple(f.name for f in (*self.numeric, *self.categorical, *self.multivalent))
+        return (
+            *(feature.name for feature in self.numeric),
+            *(feature.name for feature in self.categorical),
+            *(feature.name for feature in self.multivalent),
+        )
 
     @model_validator(mode="after")
     def _distinct(self) -> FeaturesConfig:
@@ -330,8 +334,8 @@ class RunConfig(Section):
                 rule = student.distill.get(task)
                 if rule is not None and served == (rule.mode == "non_serving"):
                     raise ValueError(
-                        f"{where}.distill.{task}: mode {rule.mode!r} is for a task that the student "
-                        + ("does not serve" if served else "serves")
+                        f"{where}.distill.{task}: mode {rule.mode!r} is for a task that "
+                        + ("the student does not serve" if served else "the student serves")
                     )
             if student.tasks == ():
                 raise ValueError(f"{where}.tasks: a student serves at least one task")

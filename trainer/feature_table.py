@@ -1,8 +1,8 @@
 """The feature table: examples after Transform, in the shape in which every model reads them.
 
 One Arrow IPC file per example shard, LZ4-compressed, with the feature blocks as fixed-size lists,
-the keys, and per task the hard label and its weight. It is written once and read by the teacher, the
-labeler and every student; see ADR 8 for why it is neither TFRecord nor Parquet.
+the keys, and per task the hard label and its weight. It is written once and read by the teacher,
+the labeler and every student; ADR 8 says why it is neither TFRecord nor Parquet.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _standardised(
     mean = tf.math.divide_no_nan(total, count)
     mean_square = tf.math.divide_no_nan(squares, count)
     variance = mean_square - mean * mean
-    # A constant feature carries nothing: what is left of its variance is rounding, and it becomes 0.
+    # A constant feature carries nothing, and what is left of its variance is rounding.
     spread = tf.where(variance > 1e-12 * mean_square, tf.sqrt(tf.maximum(variance, 0.0)), 0.0)
     scaled = tf.math.divide_no_nan(values - mean, spread) * present
     return tf.cast(tf.concat([scaled, 1.0 - present], axis=1), tf.float32)

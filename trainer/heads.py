@@ -64,7 +64,9 @@ class TaskHeads(tf_keras.layers.Layer):
         self._tower = Dense([model.scaled(model.tower)], model.dropout, name="tower")
         start = tf_keras.initializers.Constant(bias)
         self._serving = (
-            tf_keras.layers.Dense(1, bias_initializer=start, name="serving") if head.served else None
+            tf_keras.layers.Dense(1, bias_initializer=start, name="serving")
+            if head.served
+            else None
         )
         self._auxiliary = (
             tf_keras.layers.Dense(1, bias_initializer=start, name="distillation")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,16 +85,16 @@ class Examples:
         seed, epoch = self.seed, self._epoch
         self._epoch += 1
         shuffle = None if seed is None else np.random.default_rng([seed, epoch])
-        files = self.files if shuffle is None else [self.files[i] for i in _order(self.files, shuffle)]
+        order = range(len(self.files)) if shuffle is None else shuffle.permutation(len(self.files))
         rest: Columns | None = None
-        for file in files:
+        for file in (self.files[place] for place in order):
             shard = self._taught(file, feature_table.read(file))
             if shuffle is not None:
                 shard = _take(shard, self._shuffled(shard, shuffle))
             if rest is not None:
                 shard = {name: np.concatenate([rest[name], shard[name]]) for name in shard}
             cuts = self._cuts(shard)
-            for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+            for start, end in pairwise(cuts):
                 yield self._numbered(_take(shard, slice(start, end)))
             rest = _take(shard, slice(cuts[-1], None))
         if rest is not None and len(rest[columns.EXAMPLE_ID]):
@@ -132,16 +133,11 @@ class Examples:
     def _numbered(self, batch: Columns) -> Columns:
         if self.taught:
             queries = batch[columns.QUERY_ID]
+            index = np.zeros(len(queries), np.int64)
             if self.whole_queries:
                 _, index = np.unique(queries, return_inverse=True)
-            else:
-                index = np.zeros(len(queries))
             batch[columns.QUERY_INDEX] = index.astype(np.int32)
         return batch
-
-
-def _order(files: list[Path], shuffle: np.random.Generator) -> NDArray[np.int64]:
-    return shuffle.permutation(len(files))
 
 
 def _take(shard: Columns, index: NDArray[np.int64] | slice) -> Columns:

@@ -93,9 +93,7 @@ def calibrated_listwise(
     (regression-compatible ListCE, Bai et al., CIKM 2023).
     """
     teacher_probability = tf.sigmoid(teacher) * present
-    target = tf.math.divide_no_nan(
-        teacher_probability, _gathered_sum(teacher_probability, queries)
-    )
+    target = tf.math.divide_no_nan(teacher_probability, _gathered_sum(teacher_probability, queries))
     student_probability = tf.sigmoid(student) * present
     total = _gathered_sum(student_probability, queries)
     log_share = tf.math.log_sigmoid(student) - tf.math.log(tf.maximum(total, 1e-30))

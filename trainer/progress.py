@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: one line, rewritten on a terminal, one per epoch else."""
+"""What a person sees while a model trains: a line per epoch, rewritten on a terminal."""
 
 from __future__ import annotations
 

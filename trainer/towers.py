@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 import tf_keras
@@ -58,7 +58,9 @@ class Dense(tf_keras.layers.Layer):
 
     def __init__(self, units: list[int], dropout: float, name: str) -> None:
         super().__init__(name=name)
-        self._dense = [tf_keras.layers.Dense(u, "relu", name=f"dense_{i}") for i, u in enumerate(units)]
+        self._dense = [
+            tf_keras.layers.Dense(width, "relu", name=f"dense_{i}") for i, width in enumerate(units)
+        ]
         self._dropout = tf_keras.layers.Dropout(dropout) if dropout else None
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -135,7 +137,7 @@ class DeepAndCross(tf_keras.layers.Layer):
         return dict.fromkeys(self._tasks, both)
 
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Callable[[list[str], ModelConfig], tf_keras.layers.Layer]] = {
     "shared_bottom": SharedBottom,
     "mmoe": MultiGateMixture,
     "dcn_v2": DeepAndCross,

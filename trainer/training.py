@@ -11,7 +11,7 @@ import numpy as np
 import tf_keras
 
 from tfx_distill.schema import columns
-from tfx_distill.schema.config import FeaturesConfig, ModelConfig, TaskConfig, TrainingConfig
+from tfx_distill.schema.config import FeaturesConfig, ModelConfig, TrainingConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import feature_table, losses
 from tfx_distill.trainer.heads import Head

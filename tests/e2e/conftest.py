@@ -53,7 +53,8 @@ def tiny(folder: Path) -> Project:
     content["data"]["spans"] = str(folder / "data/video/span-{SPAN}/{split}-*.parquet")
     content["data"]["shard_rows"] = 2000
     content["teacher"] = {
-        "model": {"architecture": "mmoe", "width": 2} | small, "training": training
+        "model": {"architecture": "mmoe", "width": 2} | small,
+        "training": training,
     }
     content["students"] = [
         {"name": "compact", "model": small, "training": training},

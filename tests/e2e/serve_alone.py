@@ -10,15 +10,17 @@ import sys
 
 sys.path.append(sys.argv[1])
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
 model = tf.saved_model.load(sys.argv[2])
 given = np.load(sys.argv[3], allow_pickle=True)
 out = {}
 signature = model.signatures["serving_raw"]
 _, expected = signature.structured_input_signature
-raw = {name: tf.constant(given[f"raw/{name}"].tolist(), spec.dtype) for name, spec in expected.items()}
+raw = {
+    name: tf.constant(given[f"raw/{name}"].tolist(), spec.dtype) for name, spec in expected.items()
+}
 for task, values in signature(**raw).items():
     out[f"raw/{task}"] = values.numpy()
 examples = tf.constant(given["examples"].tolist())

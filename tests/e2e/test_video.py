@@ -78,10 +78,18 @@ def serialised(config, raw):
 
 def tensorflow_alone(folder):
     """The installed packages without this project, TFX and all that came with it."""
-    unwanted = ("tfx", "tensorflow_transform", "tf_keras", "keras", "apache_beam", "pyarrow", "__ed")
+    unwanted = (
+        "tfx",
+        "tensorflow_transform",
+        "tf_keras",
+        "keras",
+        "apache_beam",
+        "pyarrow",
+        "__ed",
+    )
     folder.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if not entry.name.startswith(unwanted) and entry.suffix != ".pth":
+        if not entry.name.startswith((*unwanted, "__editable__")):
             (folder / entry.name).symlink_to(entry)
     return folder
 
@@ -99,8 +107,13 @@ def served(tiny_run, tmp_path_factory):
         out = folder / f"{name}.npz"
         subprocess.run(
             [
-                sys.executable, "-S", str(HERE / "serve_alone.py"), str(packages),
-                str(pushed(tiny_run, name)), str(folder / "in.npz"), str(out),
+                sys.executable,
+                "-S",
+                str(HERE / "serve_alone.py"),
+                str(packages),
+                str(pushed(tiny_run, name)),
+                str(folder / "in.npz"),
+                str(out),
             ],
             check=True,
             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
@@ -183,11 +196,6 @@ def test_the_summary_is_written(tiny_run):
     assert content["run_id"] == tiny_run.summary.run_id
     student = content["students"][0]
     assert set(student["metrics"]) == {"candidate", "twin", "teacher"}
-    metrics = student["metrics"]
-    twin, teacher = metrics["twin"]["click"]["auc"], metrics["teacher"]["click"]["auc"]
-    assert student["transfer"]["click"]["auc"] == pytest.approx(
-        (metrics["candidate"]["click"]["auc"] - twin) / (teacher - twin)
-    )
     assert student["verdict"]["baseline"] == "twin"
 
 

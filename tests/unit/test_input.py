@@ -86,7 +86,13 @@ def test_epochs_differ_and_seeds_repeat(tmp_path):
 def test_queries_stay_whole(tmp_path):
     files = table(tmp_path, [30, 30], per_query=5)
     examples = Examples(
-        files, FEATURES, TASKS, 12, seed=3, labels=LabelsById(), taught=("click",),
+        files,
+        FEATURES,
+        TASKS,
+        12,
+        seed=3,
+        labels=LabelsById(),
+        taught=("click",),
         whole_queries=True,
     )
     for batch in examples.batches():
@@ -108,13 +114,21 @@ def test_a_query_longer_than_a_batch_is_a_batch_of_its_own(tmp_path):
 def test_teacher_labels_are_joined_before_the_shuffle(tmp_path, whole):
     files = table(tmp_path, [30, 31])
     examples = Examples(
-        files, FEATURES, TASKS, 7, seed=0, labels=LabelsById(), taught=("click",),
+        files,
+        FEATURES,
+        TASKS,
+        7,
+        seed=0,
+        labels=LabelsById(),
+        taught=("click",),
         whole_queries=whole,
     )
     for batch in examples.batches():
         even = batch["example_id"] % 2 == 0
         np.testing.assert_array_equal(batch["teacher_label_present"], even)
-        np.testing.assert_array_equal(batch["teacher_click"], np.where(even, batch["example_id"], 0))
+        np.testing.assert_array_equal(
+            batch["teacher_click"], np.where(even, batch["example_id"], 0)
+        )
 
 
 def test_a_crash_while_writing_leaves_no_shard(tmp_path):

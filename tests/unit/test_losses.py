@@ -49,7 +49,9 @@ def test_soft_cross_entropy_by_hand():
 def test_temperature_divides_both_logits_and_keeps_the_gradients_size():
     warm = losses.soft_cross_entropy(tf.constant([4.0]), tf.constant([2.0]), 2.0)
     p, q = expit(2.0), expit(1.0)
-    np.testing.assert_allclose(warm, [-4 * (p * math.log(q) + (1 - p) * math.log(1 - q))], rtol=1e-5)
+    np.testing.assert_allclose(
+        warm, [-4 * (p * math.log(q) + (1 - p) * math.log(1 - q))], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.5, 0.125), (1.0, 0.5), (3.0, 2.5), (-3.0, 2.5)])
@@ -108,9 +110,7 @@ def test_calibrated_listwise_against_numpy():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "loss", ["cross_entropy", "listnet", "rank_distil", "calibrated_listwise"]
-)
+@pytest.mark.parametrize("loss", ["cross_entropy", "listnet", "rank_distil", "calibrated_listwise"])
 def test_the_teachers_own_scores_are_a_stationary_point(loss):
     rule = DistillConfig(loss=loss, top_k=10)
     student = tf.Variable(TEACHER)

@@ -74,7 +74,7 @@ def recbole(folder: Path) -> Path:
         "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
         + "".join("\t".join(map(str, row)) + "\n" for row in RATINGS)
     )
-    years = {10: "1995", 20: "1994", 30: "V", 40: "unkonwn", 50: "1996"}
+    years = {10: "1995", 20: "1994", 30: "V", 40: "n/a", 50: "1996"}
     (folder / "ml-100k.item").write_text(
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
         + "".join(f"{i}\t{t}\t{years[i]}\t{' '.join(g)}\n" for i, (t, g) in ITEMS.items()),

@@ -159,7 +159,9 @@ def test_width_multiplies_the_layers(architecture):
     built = ranker(StudentConfig(name="s"), model=model)
     shapes = {v.name: tuple(v.shape) for v in built.variables}
     assert shapes["embedding_user:0"] == (21, 16)
-    tower = next(s for name, s in shapes.items() if "task_click/tower/" in name and "kernel" in name)
+    tower = next(
+        s for name, s in shapes.items() if "task_click/tower/" in name and "kernel" in name
+    )
     assert tower[1] == 16
     assert any(s[-1] == 32 for s in shapes.values()), "hidden layers are 8 * 4 wide"
 
