@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import DataConfig, RunConfig, Section
-from tfx_distill.schema.errors import ConfigError, DataError
+from tfx_distill.schema.errors import DataError
 
 NUMBER = pa.float32()
 KEY = pa.int64()
@@ -50,12 +50,8 @@ class LogConfig(Section):
 
     @classmethod
     def of(cls, config: RunConfig) -> LogConfig:
-        """The part of `config` that concerns the logs.
-
-        Raises:
-          ConfigError: A label or slice has the name of a key that the pipeline adds.
-        """
-        own = cls(
+        """The part of `config` that concerns the logs."""
+        return cls(
             data=config.data,
             numeric=tuple(f.name for f in config.features.numeric),
             categorical=tuple(f.name for f in config.features.categorical),
@@ -72,14 +68,6 @@ class LogConfig(Section):
             slices=config.gate.slices,
             seed=config.seed,
         )
-        for name in sorted(columns.RESERVED.intersection(own.kinds)):
-            raise ConfigError(
-                f"column {name!r}",
-                got="a label or slice of that name",
-                expected=f"another name than {sorted(columns.RESERVED)}",
-                fix="Rename the column in the log.",
-            )
-        return own
 
     @property
     def kinds(self) -> dict[str, tuple[pa.DataType, ...]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,6 +29,19 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=48)]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _on_a_file_system(value: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise ValueError(
+            "must be a path in a local or mounted file system, not a URL: mount the store and name "
+            "the folder where it is mounted"
+        )
+    return value
+
+
+LocalPath = Annotated[str, AfterValidator(_on_a_file_system)]
 
 
 class Section(BaseModel):
@@ -42,7 +56,7 @@ class DataConfig(Section):
     `spans` is a path pattern that contains `{SPAN}` (a number) and `{split}` (`train` or `eval`).
     """
 
-    spans: str
+    spans: LocalPath
     format: Literal["parquet", "csv", "tfrecord"] = "parquet"
     example_id: str
     query_id: str
@@ -68,7 +82,7 @@ class NumericFeature(Section):
 
     name: str
     transform: Literal["none", "log1p"] = "none"
-    serving_value: float | None = None
+    serving_value: Finite | None = None
 
 
 class CategoricalFeature(Section):
@@ -130,6 +144,9 @@ class FeaturesConfig(Section):
         return self
 
 
+Kind = Literal["binary", "regression"]
+
+
 class TaskConfig(Section):
     """Something predicted for each example.
 
@@ -139,7 +156,7 @@ class TaskConfig(Section):
     """
 
     name: Name
-    kind: Literal["binary", "regression"]
+    kind: Kind
     label: str
     transform: Literal["none", "log1p"] = "none"
     applies_when: str | None = None
@@ -187,10 +204,21 @@ DistillLoss = Literal[
 ]
 
 
+PROBABILITY_LOSSES: tuple[DistillLoss, ...] = ("cross_entropy", "calibrated_listwise")
+"""Losses that take teacher labels as the logits of probabilities: for binary tasks only."""
+LOSS_OPTIONS: dict[str, tuple[DistillLoss, ...]] = {
+    "temperature": ("cross_entropy", "listnet", "rank_distil"),
+    "huber_delta": ("huber",),
+    "top_k": ("rank_distil",),
+}
+"""By option, the losses that heed it."""
+
+
 class DistillConfig(Section):
     """How one task of a student learns from the teacher's label of that task.
 
-    `loss` defaults to cross-entropy for binary and squared error for regression tasks.
+    `loss` defaults to cross-entropy for binary and squared error for regression tasks. An option
+    that the loss does not heed (see `LOSS_OPTIONS`) must keep its default.
     """
 
     mode: DistillMode = "auxiliary"
@@ -199,6 +227,10 @@ class DistillConfig(Section):
     temperature: PositiveFloat = 1.0
     huber_delta: PositiveFloat = 1.0
     top_k: Positive = 10
+
+    def loss_for(self, kind: Kind) -> DistillLoss:
+        """The loss of a task of this kind."""
+        return self.loss or ("cross_entropy" if kind == "binary" else "squared")
 
 
 class TeacherConfig(Section):
@@ -251,8 +283,8 @@ class Threshold(Section):
 
     task: str
     metric: Metric
-    min: float | None = None
-    max: float | None = None
+    min: Finite | None = None
+    max: Finite | None = None
     max_regression: NonNegative | None = None
 
     @model_validator(mode="after")
@@ -280,14 +312,14 @@ class GateConfig(Section):
 class LabelsConfig(Section):
     """The shared label table. `table` defaults to `<run folder>/labels`."""
 
-    table: str | None = None
+    table: LocalPath | None = None
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.99
 
 
 class PushConfig(Section):
     """Where blessed students go: `<directory>/<student>/<version>`."""
 
-    directory: str
+    directory: LocalPath
 
 
 class BeamConfig(Section):
@@ -302,7 +334,7 @@ class RunConfig(Section):
 
     name: Name
     seed: int = 0
-    root: str = "runs"
+    root: LocalPath = "runs"
     data: DataConfig
     features: FeaturesConfig
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
@@ -314,49 +346,95 @@ class RunConfig(Section):
     beam: BeamConfig = BeamConfig()
 
     @model_validator(mode="after")
-    def _names_fit_together(self) -> RunConfig:
-        tasks = {task.name: task for task in self.tasks}
+    def _parts_fit_together(self) -> RunConfig:
         _refuse_repeats([t.name for t in self.tasks], "task")
         _refuse_repeats([s.name for s in self.students], "student")
-        labels = {task.label for task in self.tasks}
-        for feature in self.features.names:
-            if feature in labels:
-                raise ValueError(f"features: {feature!r} is the label of a task")
-            if feature in columns.RESERVED:
-                raise ValueError(f"features: the name {feature!r} is reserved")
+        self._refuse_clashing_columns()
         for student in self.students:
-            where = f"students.{student.name}"
-            for task in (*(student.tasks or ()), *student.distill):
-                if task not in tasks:
-                    raise ValueError(f"{where}: unknown task {task!r}; tasks are {list(tasks)}")
-            for task in tasks:
-                served = student.tasks is None or task in student.tasks
-                rule = student.distill.get(task)
-                if rule is not None and served == (rule.mode == "non_serving"):
-                    raise ValueError(
-                        f"{where}.distill.{task}: mode {rule.mode!r} is for a task that "
-                        + ("the student does not serve" if served else "the student serves")
-                    )
-            if student.tasks == ():
-                raise ValueError(f"{where}.tasks: a student serves at least one task")
-        for side, thresholds in (("teacher", self.gate.teacher), ("students", self.gate.students)):
-            for threshold in thresholds:
-                where = f"gate.{side}"
-                if threshold.task not in tasks:
-                    raise ValueError(f"{where}: unknown task {threshold.task!r}")
-                kind = tasks[threshold.task].kind
-                known = BINARY_METRICS if kind == "binary" else REGRESSION_METRICS
-                if threshold.metric not in known:
-                    raise ValueError(
-                        f"{where}: {kind} task {threshold.task!r} has no metric "
-                        f"{threshold.metric!r}; it has {list(known)}"
-                    )
-                if side == "teacher" and threshold.max_regression is not None:
-                    raise ValueError(f"{where}: a teacher has no baseline; give 'min' or 'max'")
-            missing = set(tasks) - {t.task for t in thresholds}
-            if missing:
-                raise ValueError(f"gate.{side}: no threshold for task(s) {sorted(missing)}")
+            self._refuse_unfit_student(student)
+        self._refuse_unfit_thresholds("teacher", self.gate.teacher)
+        self._refuse_unfit_thresholds("students", self.gate.students)
         return self
+
+    def _refuse_clashing_columns(self) -> None:
+        labels = {task.label for task in self.tasks}
+        flags = {task.applies_when for task in self.tasks if task.applies_when}
+        for where, names in (
+            ("features", self.features.names),
+            ("tasks", sorted(labels | flags)),
+            ("gate.slices", self.gate.slices),
+        ):
+            for name in sorted(columns.RESERVED.intersection(names)):
+                raise _Misfit(
+                    where,
+                    got=f"the column {name!r}",
+                    expected=f"other names than {sorted(columns.RESERVED)}, which the pipeline "
+                    "gives to columns of its own",
+                )
+        for name in sorted(labels.intersection(self.features.names)):
+            raise _Misfit(
+                "features",
+                got=f"{name!r}, the label of a task",
+                expected="features that are known before the label is",
+            )
+
+    def _refuse_unfit_student(self, student: StudentConfig) -> None:
+        where = f"students.{student.name}"
+        tasks = {task.name: task for task in self.tasks}
+        for key, names in (("tasks", student.tasks or ()), ("distill", tuple(student.distill))):
+            for name in names:
+                if name not in tasks:
+                    raise _Misfit(
+                        f"{where}.{key}",
+                        got=f"the unknown task {name!r}",
+                        expected=f"tasks of {list(tasks)}",
+                    )
+        if student.tasks == ():
+            raise _Misfit(
+                f"{where}.tasks", got="no task", expected="at least one, or leave the key out"
+            )
+        for name, rule in student.distill.items():
+            served = student.tasks is None or name in student.tasks
+            if served == (rule.mode == "non_serving"):
+                raise _Misfit(
+                    f"{where}.distill.{name}",
+                    got=f"mode {rule.mode!r} for a task that the student "
+                    + ("serves" if served else "does not serve"),
+                    expected="'none', 'direct' or 'auxiliary'" if served else "'non_serving'",
+                )
+            _refuse_unfit_loss(f"{where}.distill.{name}", rule, tasks[name].kind)
+
+    def _refuse_unfit_thresholds(self, side: str, thresholds: tuple[Threshold, ...]) -> None:
+        where = f"gate.{side}"
+        tasks = {task.name: task for task in self.tasks}
+        for threshold in thresholds:
+            if threshold.task not in tasks:
+                raise _Misfit(
+                    where,
+                    got=f"a threshold for the unknown task {threshold.task!r}",
+                    expected=f"tasks of {list(tasks)}",
+                )
+            kind = tasks[threshold.task].kind
+            known = BINARY_METRICS if kind == "binary" else REGRESSION_METRICS
+            if threshold.metric not in known:
+                raise _Misfit(
+                    where,
+                    got=f"the metric {threshold.metric!r} for the {kind} task {threshold.task!r}",
+                    expected=f"one of {list(known)}",
+                )
+            if side == "teacher" and threshold.max_regression is not None:
+                raise _Misfit(
+                    where,
+                    got=f"'max_regression' for {threshold.task!r}",
+                    expected="'min' or 'max': a teacher has no baseline",
+                )
+        missing = sorted(set(tasks) - {threshold.task for threshold in thresholds})
+        if missing:
+            raise _Misfit(
+                where,
+                got=f"no threshold for {', '.join(map(repr, missing))}",
+                expected="at least one for every task",
+            )
 
     @property
     def run_folder(self) -> Path:
@@ -405,6 +483,13 @@ def load(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig
         raise ConfigError(
             str(path), got="no such file", expected="a run config", fix="Check the path."
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            str(path),
+            got=error.strerror or str(error),
+            expected="a file that can be read",
+            fix="Check the path and its permissions.",
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             str(path),
@@ -439,6 +524,14 @@ def _explained(path: Path, error: ValidationError) -> ConfigError:
             expected=f"one of {_known_keys(first['loc'])}",
             fix=f"Correct or remove the key.{more}",
         )
+    misfit = first.get("ctx", {}).get("error")
+    if isinstance(misfit, _Misfit):
+        return ConfigError(
+            f"{path}: {misfit.key}",
+            got=misfit.got,
+            expected=misfit.expected,
+            fix=f"Correct the key.{more}",
+        )
     value = first["input"]
     shown = "nothing" if first["type"] == "missing" else repr(value)
     return ConfigError(
@@ -468,9 +561,36 @@ def _deref(node: Any, defs: dict[str, Any]) -> Any:
     return node
 
 
+def _refuse_unfit_loss(where: str, rule: DistillConfig, kind: Kind) -> None:
+    loss = rule.loss_for(kind)
+    if kind != "binary" and loss in PROBABILITY_LOSSES:
+        others = [name for name in get_args(DistillLoss) if name not in PROBABILITY_LOSSES]
+        raise _Misfit(
+            where,
+            got=f"loss {loss!r}, which compares probabilities, for a {kind} task",
+            expected=f"one of {others}",
+        )
+    for option, losses in LOSS_OPTIONS.items():
+        value = getattr(rule, option)
+        if loss not in losses and value != DistillConfig.model_fields[option].default:
+            raise _Misfit(
+                where,
+                got=f"{option} {value} with loss {loss!r}, which does not heed it",
+                expected=f"one of the losses {list(losses)}, or no {option!r}",
+            )
+
+
+class _Misfit(ValueError):
+    """Parts of a config that are right by themselves and do not go together."""
+
+    def __init__(self, key: str, *, got: str, expected: str) -> None:
+        self.key, self.got, self.expected = key, got, expected
+        super().__init__(f"{key}: got {got}; expected {expected}")
+
+
 def _refuse_repeats(names: Iterable[str], what: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{what} {name!r} is named twice")
+            raise _Misfit(f"{what}s", got=f"{what} {name!r} twice", expected=f"each {what} once")
         seen.add(name)

@@ -74,17 +74,19 @@ class ServingModel(tf.Module):
 
         block_spec = Blocks.of(features).spec
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False
+        )
         def serving_default(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             parsed = tf.io.parse_example(examples, parsing)
             filled = raw_features.fill(parsed, tf.size(examples), features, dtypes)
             return predict(blocks_of(filled))
 
-        @tf.function
+        @tf.function(autograph=False)
         def serving_raw(**dense: tf.Tensor) -> dict[str, tf.Tensor]:
             return predict(blocks_of(raw_features.sparse(dense, features, dtypes)))
 
-        @tf.function
+        @tf.function(autograph=False)
         def logits(**blocks: tf.Tensor) -> dict[str, tf.Tensor]:
             serving, _ = ranker(blocks, training=False)
             return {name: tf.identity(value) for name, value in serving.items()}

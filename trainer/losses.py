@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfx_distill.schema.config import DistillConfig, DistillLoss
+from tfx_distill.schema.config import DistillConfig, DistillLoss, Kind
 
 LISTWISE: frozenset[DistillLoss] = frozenset({"listnet", "rank_distil", "calibrated_listwise"})
 
@@ -103,14 +103,14 @@ def calibrated_listwise(
 
 def distillation(
     rule: DistillConfig,
-    kind: str,
+    kind: Kind,
     teacher: tf.Tensor,
     student: tf.Tensor,
     queries: tf.Tensor,
     present: tf.Tensor,
 ) -> tf.Tensor:
     """The distillation loss that a config asks for, per example; shape [batch]."""
-    name = rule.loss or ("cross_entropy" if kind == "binary" else "squared")
+    name = rule.loss_for(kind)
     # Absent teacher labels are 0 and get weight 0 later; here they must only stay finite.
     if name == "cross_entropy":
         return soft_cross_entropy(teacher, student, rule.temperature)

@@ -33,7 +33,7 @@ class Materializer:
         self._features = features
         self._tasks = tasks
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False)
         def transform(dense: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             made = self._layer(raw_features.sparse(dense, features, dtypes))
             return {name: tf.cast(made[name], spec.dtype) for name, spec in blocks.items()}

@@ -78,7 +78,10 @@ def train(
         labels.require_coverage(min_coverage)
     ranker = Ranker(features, model, heads, _biases(train_examples))
     ranker.materialize()
-    ranker.compile(optimizer=_optimizer(training))
+    optimizer = _optimizer(training)
+    # Otherwise its variables appear during the first trace, and Keras traces the step twice.
+    optimizer.build(ranker.trainable_variables)
+    ranker.compile(optimizer=optimizer)
     callbacks: list[tf_keras.callbacks.Callback] = [
         tf_keras.callbacks.TensorBoard(log_dir, write_graph=False),
         Progress(title, training.epochs, train_examples.rows, training.batch_size),
