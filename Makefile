@@ -19,7 +19,8 @@ help: ## List these targets
 setup: .venv/.ready ## Build .venv from the lock file (done by the targets that need it)
 
 demo: .venv/.ready ## Distil two students from simulated logs and show the result
-	$(BIN)/distill demo $(ARGS)
+	$(BIN)/distill data simulator
+	$(BIN)/distill run configs/video.yaml $(ARGS)
 
 test: .venv/.ready ## Run the tests: unit, component, end to end
 	$(BIN)/pytest $(ARGS)
@@ -37,7 +38,7 @@ format: .venv/.ready ## Rewrite the code in its style
 	$(BIN)/ruff format
 
 bench: .venv/.ready ## Measure speed and quality
-	$(BIN)/pytest -m bench --capture=no $(or $(ARGS),benchmarks)
+	$(BIN)/python -m benchmarks.quality.distillation $(ARGS)
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
 	.venv-next/bin/pytest $(ARGS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from tfx_distill.schema.errors import DistillError
+from tfx_distill.schema.errors import ConfigError, DataError, DistillError
 
 CONFIG = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
 SPANS = click.option("--spans", metavar="A..B", help="First and last span; all by default.")
@@ -144,9 +144,7 @@ def run(config_file: Path, spans: str | None, until: str | None, seed: int | Non
     if error is not None:
         known = _known(error)
         if known is None:
-            click.secho(
-                f"error: {type(error).__name__}: {str(error).splitlines()[0]}", fg="red", err=True
-            )
+            click.secho(f"error: {_first_line(error)}", fg="red", err=True)
             click.echo(f"  The stack trace is in {log}", err=True)
         else:
             tell(known)
@@ -187,7 +185,16 @@ def _spans(text: str | None) -> tuple[int, int] | None:
         return None
     from tfx_distill.datasets.logs import parse_spans
 
-    return parse_spans(text.replace("..", "-"))
+    try:
+        return parse_spans(text.replace("..", "-"))
+    except DataError:
+        raise ConfigError(
+            "--spans", got=repr(text), expected="A..B, or one number", fix="Write for example 0..3."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _known(error: BaseException | None) -> DistillError | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tfx_distill.components import evaluation_result
@@ -210,12 +211,13 @@ def show(summary: Summary, console: Console) -> None:
     if summary.teacher is not None:
         _show_verdict("Teacher", summary.teacher, console)
     if summary.labels is not None:
-        console.print("Label table {table}, version {version}".format(**summary.labels))
+        where = "Label table {table}, version {version}".format(**summary.labels)
+        console.print(escape(where), soft_wrap=True)
     for student in summary.students:
         _show_student(student, summary, console)
     _show_steps(summary, console)
     if summary.failed is not None:
-        console.print(f"[bold red]Failed:[/bold red] {summary.failed}", highlight=False)
+        console.print(f"[bold red]Failed:[/bold red] {escape(summary.failed)}", highlight=False)
 
 
 def _show_student(student: StudentSummary, summary: Summary, console: Console) -> None:
@@ -249,7 +251,7 @@ def _show_student(student: StudentSummary, summary: Summary, console: Console) -
         console.print(f"Label coverage {student.coverage:.2%}")
     _show_verdict(f"Student {student.name}", student.verdict, console)
     console.print(
-        f"[green]Pushed to {student.pushed}[/green]"
+        f"[green]Pushed to {escape(student.pushed)}[/green]"
         if student.pushed
         else "[yellow]Not pushed[/yellow]",
         highlight=False,
@@ -264,7 +266,7 @@ def _show_verdict(title: str, verdict: Verdict, console: Console) -> None:
         return
     console.print(f"{title}: [red]refused[/red]")
     for sentence in verdict.failures:
-        console.print(f"  - {sentence}", highlight=False)
+        console.print(f"  - {escape(sentence)}", highlight=False)
 
 
 def _show_steps(summary: Summary, console: Console) -> None:

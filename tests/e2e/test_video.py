@@ -123,6 +123,7 @@ def served(tiny_run, tmp_path_factory):
     return answers
 
 
+@pytest.mark.smoke
 def test_every_component_ran(tiny_run):
     assert {step.state for step in tiny_run.summary.steps} == {"ran"}
     assert len(tiny_run.summary.steps) == 9 + 5 * 2
@@ -148,6 +149,7 @@ def test_the_pushed_model_has_serving_heads_only(served):
     assert not any("satisfaction" in name for name in served["tiny"]["variables"])
 
 
+@pytest.mark.smoke
 def test_metrics_recomputed_by_scikit_learn(served, tiny_run):
     logs = eval_logs(tiny_run)
     student = next(s for s in tiny_run.summary.students if s.name == "compact")

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -223,6 +223,7 @@ def valid_configs(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+@settings(max_examples=40)
 @given(valid_configs())
 def test_a_config_survives_yaml_and_json(content: dict[str, Any]) -> None:
     config = RunConfig.model_validate(content)

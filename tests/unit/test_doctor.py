@@ -86,11 +86,11 @@ def test_a_library_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_a_broken_library_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = types.ModuleType("polars")
-    monkeypatch.setitem(sys.modules, "polars", broken)
+    broken = types.ModuleType("deltalake")
+    monkeypatch.setitem(sys.modules, "deltalake", broken)
     found = finding("label table")
     assert found == doctor.Finding("label table", False, found.detail, doctor.REBUILD)
-    assert found.detail.startswith("AttributeError: module 'polars'")
+    assert found.detail.startswith("AttributeError: module 'deltalake'")
 
 
 def test_a_component_that_tfx_hid_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

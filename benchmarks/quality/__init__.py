@@ -1,0 +1,1 @@
+"""What distillation is worth, over several seeds."""
