@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tensorflow as tf
-from conftest import KNOWN_USERS, ROWS, SPAN, Prepared, made, materialize
+from small_examples import KNOWN_USERS, ROWS, SPAN, Prepared, made, materialize
 from tfx.types import standard_artifacts
 
 from tfx_distill.components.artifacts import fingerprint

@@ -48,7 +48,7 @@ def test_every_block_is_run_checked_or_left_out_for_a_reason(page):
     ],
 )
 def test_no_block_is_left_out_silently(language, note, content):
-    with pytest.raises(ValueError, match="page.md:1"):
+    with pytest.raises(ValueError, match=r"page\.md:1"):
         _ = Block(REPOSITORY / "page.md", 1, language, note, content).treatment
 
 
