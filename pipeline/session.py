@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfx_distill.datasets import logs
-from tfx_distill.pipeline import graph, local_runner, summary
+from tfx_distill.pipeline import gathering, graph, local_runner, summary
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
@@ -42,6 +42,6 @@ def run(
         schema_file=tfmd.write(schema, folder / "schema"),
     )
     outcome = local_runner.run(graph.build(config, source), until=until)
-    result = summary.summarise(config, outcome, f"{chosen[0]}-{chosen[-1]}")
+    result = gathering.summarise(config, outcome, f"{chosen[0]}-{chosen[-1]}")
     summary.write(result, folder)
     return result, outcome.error

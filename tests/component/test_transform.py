@@ -80,7 +80,7 @@ def test_a_negative_counter_counts_as_zero(transform: Any) -> None:
 def test_extreme_numbers_stay_finite(transform: Any) -> None:
     largest = float(np.finfo(np.float32).max)
     blocks = transform({"age": largest, "views": largest}, {"age": -largest})
-    assert np.isfinite(blocks["numeric"][:, [1, 2, 3]]).all()
+    assert np.isfinite(blocks["numeric"]).all()
     assert blocks["numeric"][0, 1] < 100  # the logarithm tames it
 
 

@@ -25,7 +25,7 @@ def transfer(metric: str, student: Any, twin: Any, teacher: Any) -> float | None
         model: {"click": {metric: value}}
         for model, value in (("candidate", student), ("twin", twin), ("teacher", teacher))
     }
-    return summaries._transfer(metrics)["click"][metric]
+    return summaries.transfer(metrics)["click"][metric]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_calibration_has_no_transfer_and_a_task_without_a_twin_none() -> None:
         "candidate": {"click": {"auc": 0.8, "calibration": 1.0, "example_count": 9.0}},
         "teacher": {"click": {"auc": 0.9, "calibration": 1.1}},
     }
-    assert summaries._transfer(metrics) == {"click": {"auc": None}}
+    assert summaries.transfer(metrics) == {"click": {"auc": None}}
 
 
 # The file

@@ -1,0 +1,93 @@
+"""Gathers the summary of a run from what its components left behind."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from tfx_distill.components import evaluation_result
+from tfx_distill.components.artifacts import read_snapshot
+from tfx_distill.pipeline import lineage
+from tfx_distill.pipeline.local_runner import Outcome
+from tfx_distill.pipeline.summary import StepSummary, StudentSummary, Summary, transfer
+from tfx_distill.schema.config import RunConfig, StudentConfig
+from tfx_distill.trainer.run import RECORD
+
+
+def summarise(config: RunConfig, outcome: Outcome, spans: str) -> Summary:
+    """Reads what a run left behind; parts that it did not reach are None or empty."""
+    store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
+    found = lineage.outputs(store, outcome.run_id)
+    examples = found.get("SpanExampleGen", {}).get("examples")
+    teacher = found.get("TeacherEvaluator", {}).get("evaluation")
+    labels = found.get("TeacherLabeler", {}).get("teacher_labels")
+    students = []
+    for student in config.students:
+        if f"StudentEvaluator.{student.name}" in found:
+            students.append(_student(student, found))
+    snapshot = None if labels is None else read_snapshot(labels.uri)
+    return Summary(
+        name=config.name,
+        run_id=outcome.run_id,
+        seed=config.seed,
+        spans=spans,
+        examples={}
+        if examples is None
+        else {split: int(examples.properties[f"rows_{split}"]) for split in ("train", "eval")},
+        failed=None if outcome.error is None else str(outcome.error),
+        teacher=None if teacher is None else evaluation_result.verdict(teacher.uri),
+        teacher_parameters=_parameters(found, "TeacherTrainer"),
+        labels=None
+        if snapshot is None
+        else {
+            "table": snapshot.table,
+            "version": snapshot.version,
+            "teacher": snapshot.teacher,
+            "span": snapshot.span,
+        },
+        students=tuple(students),
+        steps=tuple(StepSummary(**asdict(step)) for step in outcome.steps),
+    )
+
+
+def _student(student: StudentConfig, found: lineage.Outputs) -> StudentSummary:
+    evaluation = found[f"StudentEvaluator.{student.name}"]["evaluation"].uri
+    metrics = {
+        model: {
+            task: {name: value if math.isfinite(value) else None for name, value in values.items()}
+            for task, values in tasks.items()
+        }
+        for model, tasks in evaluation_result.metrics(evaluation).items()
+    }
+    pushed = found.get(f"Pusher.{student.name}", {}).get("pushed_model")
+    run = _record(found, f"StudentTrainer.{student.name}")
+    counts = {
+        "student": _parameters(found, f"StudentTrainer.{student.name}"),
+        "twin": _parameters(found, f"TwinTrainer.{student.name}"),
+    }
+    return StudentSummary(
+        name=student.name,
+        parameters={model: count for model, count in counts.items() if count is not None},
+        metrics=metrics,
+        transfer=transfer(metrics),
+        coverage=None if run is None else run["coverage"],
+        verdict=evaluation_result.verdict(evaluation),
+        pushed=None
+        if pushed is None or pushed.properties.get("pushed") != 1
+        else str(pushed.properties["pushed_destination"]),
+    )
+
+
+def _record(found: lineage.Outputs, trainer: str) -> dict[str, float] | None:
+    run = found.get(trainer, {}).get("model_run")
+    if run is None:
+        return None
+    record: dict[str, float] = json.loads((Path(run.uri) / RECORD).read_text())
+    return record
+
+
+def _parameters(found: lineage.Outputs, trainer: str) -> int | None:
+    record = _record(found, trainer)
+    return None if record is None else int(record["parameters"])

@@ -1,0 +1,299 @@
+"""TeacherLabeler alone: real Beam, a real label table, and teachers whose logits NumPy can compute."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tensorflow as tf
+from deltalake import DeltaTable
+from small_examples import ROWS, SPAN, Prepared, execute, made
+from tfx.types import standard_artifacts
+
+from tfx_distill.components.artifacts import TeacherLabels, fingerprint, read_snapshot
+from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
+from tfx_distill.labels.history import provenance_of
+from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.schema.errors import LabelError, ModelError
+from tfx_distill.trainer import feature_table
+
+HERE = Path(__file__).parent
+
+
+class Teacher(tf.Module):
+    """A teacher with the signature of an exported ranker.
+
+    It predicts NaN for the click of examples whose standardised age is below `limit`.
+    """
+
+    def __init__(self, slope: float, limit: float) -> None:
+        super().__init__()
+        self.slope = tf.Variable(slope)
+        self.limit = tf.Variable(limit)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 8], tf.float32, name="numeric"),
+            tf.TensorSpec([None, 4], tf.int32, name="categorical"),
+            tf.TensorSpec([None, 5], tf.int32, name="multivalent"),
+        ]
+    )
+    def logits(self, numeric: Any, categorical: Any, multivalent: Any) -> dict[str, Any]:
+        click = self.slope * numeric[:, 0] - 0.25 * tf.cast(categorical[:, 0], tf.float32)
+        return {
+            "click": tf.where(numeric[:, 0] < self.limit, math.nan, click),
+            "watch": 1.0 + numeric[:, 1],
+            "mood": 0.5 * tf.cast(multivalent[:, 0], tf.float32),
+        }
+
+
+def save(folder: Path, slope: float = 0.5, limit: float = -math.inf) -> str:
+    teacher = Teacher(slope, limit)
+    tf.saved_model.save(
+        teacher,
+        str(folder / "Format-Serving"),
+        signatures={"logits": teacher.logits.get_concrete_function()},
+    )
+    return str(folder)
+
+
+def settings(prepared: Prepared, table: Path) -> LabelerConfig:
+    return LabelerConfig.of(prepared.config).model_copy(update={"table": str(table)})
+
+
+class Labeler:
+    """Labels with one teacher after another into one table."""
+
+    def __init__(self, prepared: Prepared, features: Any, folder: Path) -> None:
+        self._prepared, self._features, self._folder = prepared, features, folder
+        self.table = folder / "table"
+        self._runs = 0
+
+    def __call__(self, model: str, *, blessed: int = 1) -> Any:
+        """Runs the component; returns its output artifact."""
+        self._runs += 1
+        blessing = made(standard_artifacts.ModelBlessing, self._folder / "blessing")
+        blessing.set_int_custom_property("blessed", blessed)
+        labels = made(TeacherLabels, self._folder / f"labels-{self._runs}")
+        execute(
+            TeacherLabeler,
+            self._folder,
+            {
+                "features": self._features,
+                "transform_graph": self._prepared.transform_graph,
+                "model": made(standard_artifacts.Model, model, number=40 + self._runs),
+                "model_blessing": blessing,
+            },
+            {"teacher_labels": labels},
+            config=settings(self._prepared, self.table).model_dump_json(),
+        )
+        return labels
+
+
+@pytest.fixture
+def label(prepared: Prepared, features: Any, tmp_path: Path) -> Labeler:
+    return Labeler(prepared, features, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("teachers")
+    return {"first": save(folder / "first"), "second": save(folder / "second", slope=-2.0)}
+
+
+@pytest.fixture(scope="module")
+def rows(features: Any) -> dict[str, dict[str, np.ndarray]]:
+    """The feature table by split."""
+    out = {}
+    for split in ROWS:
+        shards = [feature_table.read(f) for f in feature_table.shards(features.uri, split)]
+        out[split] = {name: np.concatenate([s[name] for s in shards]) for name in shards[0]}
+    return out
+
+
+def visible(snapshot: Snapshot) -> pl.DataFrame:
+    """What any reader of Delta tables sees, in the order of the ids."""
+    return pl.read_delta(snapshot.table, version=snapshot.version).sort("example_id")
+
+
+def commits_with_labels(table: Path) -> int:
+    log = [file.read_text() for file in (table / "_delta_log").glob("*.json")]
+    return sum('"add"' in text for text in log)
+
+
+@pytest.fixture(scope="module")
+def labelled(
+    prepared: Prepared,
+    features: Any,
+    models: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Labeler, Any]:
+    """The first teacher's labels."""
+    label = Labeler(prepared, features, tmp_path_factory.mktemp("labelled"))
+    return label, label(models["first"])
+
+
+def test_labels_are_the_logits_of_the_teacher(labelled: Any, rows: Any, models: Any) -> None:
+    label, artifact = labelled
+    snapshot = read_snapshot(artifact.uri)
+    table = visible(snapshot)
+    assert len(table) == 400
+    for split, wanted in rows.items():
+        part = table.filter(split=split)
+        order = np.argsort(wanted["example_id"])
+        assert part["example_id"].to_list() == wanted["example_id"][order].tolist()
+        click = 0.5 * wanted["numeric"][:, 0] - 0.25 * wanted["categorical"][:, 0]
+        for column, expected in (
+            ("logit_click", click),
+            ("value_watch", 1 + wanted["numeric"][:, 1]),
+            ("value_mood", 0.5 * wanted["multivalent"][:, 0]),
+        ):
+            assert part[column].dtype == pl.Float32
+            np.testing.assert_allclose(part[column].to_numpy(), expected[order], rtol=1e-6)
+    assert table["logit_click"].min() < 0  # logits, not probabilities
+    assert table["span"].unique().to_list() == [SPAN]
+    age = datetime.now(timezone.utc) - table["scored_at"].unique().item()
+    assert 0 <= age.total_seconds() < 600
+
+
+def test_missing_features_are_counted(labelled: Any, prepared: Prepared) -> None:
+    _, artifact = labelled
+    log = prepared.log
+    missing = np.zeros(len(log))
+    for name in prepared.config.features.names:
+        for row, value in enumerate(log[name].to_list()):
+            missing[row] += value is None or value != value or value == []
+    assert 0 < missing.mean() < 10
+    assert len(prepared.config.features.names) == 10
+    got = visible(read_snapshot(artifact.uri))["missing_feature_fraction"].to_numpy()
+    np.testing.assert_allclose(got, missing / 10, atol=1e-6)
+
+
+def test_both_splits_are_one_commit_that_says_where_it_comes_from(
+    labelled: Any, models: Any, features: Any, prepared: Prepared
+) -> None:
+    label, artifact = labelled
+    snapshot = read_snapshot(artifact.uri)
+    assert commits_with_labels(label.table) == 1
+    assert DeltaTable(str(label.table)).version() == snapshot.version
+    content = fingerprint(Path(models["first"]) / "Format-Serving")
+    assert (artifact.span, artifact.teacher) == (SPAN, content[:16])
+    assert artifact.table_version == snapshot.version
+    provenance = provenance_of(snapshot)
+    assert provenance.teacher_version == "41"
+    assert provenance.teacher_fingerprint == content
+    assert provenance.examples_fingerprint == fingerprint(features.uri)
+    assert provenance.transform_fingerprint == fingerprint(prepared.transform_graph.uri)
+    assert provenance.watermark == ROWS["train"] - 1
+
+
+def test_labels_are_reused_and_the_log_says_so(
+    labelled: Any, models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label, artifact = labelled
+    files = sorted(label.table.rglob("*.parquet"))
+    copy = shutil.copytree(models["first"], tmp_path / "elsewhere")
+    with caplog.at_level("WARNING", logger="tfx_distill"):
+        again = label(str(copy))
+    snapshot = read_snapshot(artifact.uri)
+    assert read_snapshot(again.uri) == snapshot
+    assert again.table_version == artifact.table_version
+    (said,) = (record.getMessage() for record in caplog.records if "reused" in record.getMessage())
+    assert str(snapshot) in said
+    assert sorted(label.table.rglob("*.parquet")) == files
+    assert commits_with_labels(label.table) == 1
+
+
+def test_another_teacher_commits_beside_the_first(
+    label: Labeler, models: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = read_snapshot(label(models["first"]).uri)
+    before = visible(first)
+    with caplog.at_level("WARNING", logger="tfx_distill"):
+        second = read_snapshot(label(models["second"]).uri)
+    assert "reused" not in caplog.text
+    assert second.version == first.version + 1
+    assert second.teacher != first.teacher
+    assert visible(first).equals(before)
+    both = pl.read_delta(str(label.table))
+    assert both.group_by("teacher").len()["len"].to_list() == [400, 400]
+    slopes = both.pivot("teacher", index="example_id", values="logit_click")
+    assert not (slopes[first.teacher] == slopes[second.teacher]).all()
+
+
+@pytest.mark.parametrize("blessed", [0, None])
+def test_an_unblessed_teacher_is_refused(
+    blessed: int | None, label: Labeler, models: Any, prepared: Prepared
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        label(models["first"], blessed=blessed or 0)
+    assert models["first"] in caught.value.where
+    assert "did not bless" in caught.value.got
+    assert "gate.teacher" in caught.value.fix
+    assert not label.table.exists()
+
+
+def test_a_teacher_that_predicts_nan_commits_nothing(
+    label: Labeler, models: Any, rows: Any, tmp_path: Path
+) -> None:
+    before = visible(read_snapshot(label(models["first"]).uri))
+    age = rows["train"]["numeric"][:, 0]
+    lowest, next_lowest = np.sort(age)[:2]
+    assert lowest < next_lowest < rows["eval"]["numeric"][:, 0].min()
+    bad = rows["train"]["example_id"][np.argmin(age)]
+    broken = save(tmp_path / "broken", limit=float(lowest + next_lowest) / 2)
+    with pytest.raises(LabelError) as caught:
+        label(broken)
+    error = caught.value
+    assert "task click" in error.where
+    assert f"example_id {bad}" in error.where
+    assert "split train" in error.where
+    assert "nan" in error.got
+    assert "1 of the" in error.got
+    assert error.expected == "finite labels"
+    assert "learning rate" in error.fix
+    table = pl.read_delta(str(label.table)).sort("example_id")
+    assert table.equals(before)
+    assert commits_with_labels(label.table) == 1
+    assert list(label.table.rglob("*.partial")) == []
+
+
+def test_a_full_disk_is_one_error_and_harms_nothing(
+    prepared: Prepared, features: Any, models: Any, tmp_path: Path
+) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare to mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=1m none {disk}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("this machine does not allow to mount a small disk")
+    command = [
+        *("unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh"),
+        *(sys.executable, HERE / "label_on_a_full_disk.py", disk, tmp_path / "scratch"),
+        *(features.uri, prepared.transform_graph.uri, models["first"], models["second"]),
+        settings(prepared, disk / "table").model_dump_json(),
+    ]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["kind"] == "EnvironmentProblem"
+    assert told["where"].startswith(told["table"])
+    assert "a full disk after" in told["got"]
+    assert told["expected"] == "room for the label file"
+    assert "Free space" in told["fix"]
+    assert "committed before are not affected" in told["fix"]
+    assert told["unfinished"] == []
+    assert told["unharmed"] is True
+    assert told["labelled"] == sum(ROWS.values())
+    assert told["versions"] == [1, 2]
+    assert told["still unharmed"] is True
