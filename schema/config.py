@@ -236,7 +236,7 @@ class DistillConfig(Section):
 class TeacherConfig(Section):
     """The large model whose labels the students learn from.
 
-    `blessing` bounds its own metrics: a teacher outside them does not label.
+    `gate.teacher` bounds its metrics: a teacher outside them does not label.
     """
 
     model: ModelConfig = ModelConfig(architecture="mmoe", width=4.0)

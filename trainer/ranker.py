@@ -56,7 +56,9 @@ class Ranker(tf_keras.Model):
             for head in heads
         }
         self._means: dict[str, tf_keras.metrics.Mean] = {}
-        for name in ("loss", *names, *(f"distill_{h.task.name}" for h in heads if h.rule)):
+        hard = (head.task.name for head in heads if head.served)
+        soft = (f"distill_{head.task.name}" for head in heads if head.rule is not None)
+        for name in ("loss", *hard, *soft):
             self._means[name] = tf_keras.metrics.Mean(name=name)
 
     def call(self, inputs: Batch, training: bool = False) -> tuple[Outputs, Outputs]:
@@ -147,4 +149,4 @@ class Ranker(tf_keras.Model):
             self._means[name].update_state(value, sample_weight=size)
         # The mean loss that decides about stopping counts hard labels only.
         self._means["loss"].update_state(tf.add_n(list(hard.values())), sample_weight=size)
-        return {name: mean.result() for name, mean in self._means.items()}
+        return {name: self._means[name].result() for name in ("loss", *hard, *soft)}

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from tfx.components import Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
@@ -144,7 +145,8 @@ def made(kind: type[Any], uri: str | Path, number: int = 1) -> Any:
 def execute(component: Any, scratch: Path, inputs: Any, outputs: Any, **parameters: Any) -> None:
     """Runs a component's executor on real artifacts, with real Beam where it uses Beam."""
     executor = component.EXECUTOR_SPEC.executor_class
-    context = executor.Context(beam_pipeline_args=BEAM, tmp_dir=str(scratch), unique_id="1")
+    beam = {"beam_pipeline_args": BEAM} if issubclass(executor, BaseBeamExecutor) else {}
+    context = executor.Context(tmp_dir=str(scratch), unique_id="1", **beam)
     executor(context).Do(
         {name: [value] for name, value in inputs.items()},
         {name: [value] for name, value in outputs.items()},

@@ -1,4 +1,4 @@
-"""TeacherLabeler alone: real Beam, a real label table, and teachers whose logits NumPy can compute."""
+"""TeacherLabeler alone: real Beam, a real label table, teachers whose logits NumPy computes."""
 
 from __future__ import annotations
 
@@ -78,11 +78,12 @@ class Labeler:
         self.table = folder / "table"
         self._runs = 0
 
-    def __call__(self, model: str, *, blessed: int = 1) -> Any:
+    def __call__(self, model: str, *, blessed: int | None = 1) -> Any:
         """Runs the component; returns its output artifact."""
         self._runs += 1
         blessing = made(standard_artifacts.ModelBlessing, self._folder / "blessing")
-        blessing.set_int_custom_property("blessed", blessed)
+        if blessed is not None:
+            blessing.set_int_custom_property("blessed", blessed)
         labels = made(TeacherLabels, self._folder / f"labels-{self._runs}")
         execute(
             TeacherLabeler,
@@ -143,7 +144,7 @@ def labelled(
 
 
 def test_labels_are_the_logits_of_the_teacher(labelled: Any, rows: Any, models: Any) -> None:
-    label, artifact = labelled
+    _, artifact = labelled
     snapshot = read_snapshot(artifact.uri)
     table = visible(snapshot)
     assert len(table) == 400
@@ -231,11 +232,9 @@ def test_another_teacher_commits_beside_the_first(
 
 
 @pytest.mark.parametrize("blessed", [0, None])
-def test_an_unblessed_teacher_is_refused(
-    blessed: int | None, label: Labeler, models: Any, prepared: Prepared
-) -> None:
+def test_an_unblessed_teacher_is_refused(blessed: int | None, label: Labeler, models: Any) -> None:
     with pytest.raises(ModelError) as caught:
-        label(models["first"], blessed=blessed or 0)
+        label(models["first"], blessed=blessed)
     assert models["first"] in caught.value.where
     assert "did not bless" in caught.value.got
     assert "gate.teacher" in caught.value.fix

@@ -1,0 +1,210 @@
+"""StudentTrainer alone, on a real feature table and a real label table."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_examples import ROWS, SPAN, Prepared, execute, made
+from tfx.types import channel_utils, standard_artifacts
+
+from tfx_distill.components.artifacts import SNAPSHOT, TeacherLabels
+from tfx_distill.components.student_trainer import StudentTrainer
+from tfx_distill.labels.commit import commit
+from tfx_distill.labels.partition import Partition
+from tfx_distill.labels.provenance import Provenance
+from tfx_distill.labels.shard import LabelShardWriter
+from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.errors import LabelError
+from tfx_distill.trainer import feature_table
+from tfx_distill.trainer.run import RECORD, TrainingJob
+
+UNLABELLED = 30  # of the train split, whose 300 examples lie in three shards
+COVERAGE = 1 - UNLABELLED / ROWS["train"]
+
+
+def write_labels(features: Any, folder: Path) -> Any:
+    """Labels that rise with the age, for all examples but the first 30 of the train split."""
+    shards = []
+    kinds = {"click": "binary", "watch": "regression", "mood": "regression"}
+    for file in feature_table.shards(features.uri, "train"):
+        rows = feature_table.read(file, ["example_id", "numeric"])
+        kept = rows["example_id"] >= 1000 + UNLABELLED
+        ids, age = rows["example_id"][kept], rows["numeric"][kept, 0]
+        with LabelShardWriter(
+            folder / "table",
+            Partition("old", SPAN, "train"),
+            file.stem,
+            kinds,
+            datetime.now(timezone.utc),
+        ) as writer:
+            writer.write(ids, dict.fromkeys(kinds, 3 * age), np.zeros(len(ids), np.float32))
+        shards.append(writer.shard)
+    snapshot = commit(folder / "table", shards, Provenance("1", "a", "b", "c", "d", None))
+    (folder / SNAPSHOT).write_text(snapshot.to_json())
+    return made(TeacherLabels, folder)
+
+
+@pytest.fixture(scope="module")
+def labels(features: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return write_labels(features, tmp_path_factory.mktemp("labels"))
+
+
+def small(prepared: Prepared, **changes: Any) -> RunConfig:
+    student = {
+        "name": "small",
+        "model": {"hidden": 4, "tower": 3, "embedding": 2},
+        "training": {"epochs": 2, "batch_size": 64, "early_stopping_patience": None},
+        "tasks": ["click", "watch"],
+        "distill": {"click": "auxiliary", "watch": "direct", "mood": "non_serving"},
+    }
+    content = prepared.config.model_dump(mode="json")
+    return RunConfig.model_validate(content | {"students": [student]} | changes)
+
+
+class Trained:
+    """One training: its outputs, and what can be read from them."""
+
+    def __init__(self, prepared: Prepared, features: Any, config: RunConfig, labels: Any) -> None:
+        self._inputs = {"examples": features, "transform_graph": prepared.transform_graph}
+        if labels is not None:
+            self._inputs["teacher_labels"] = labels
+        job = TrainingJob.of_student(config, config.students[0], twin=labels is None)
+        channels = {k: channel_utils.as_channel([v]) for k, v in self._inputs.items()}
+        self._parameters = StudentTrainer(**channels, job=job).spec.exec_properties
+
+    def __call__(self, folder: Path) -> Trained:
+        self.model = folder / "model"
+        self.run = folder / "model_run"
+        outputs = {
+            "model": made(standard_artifacts.Model, self.model),
+            "model_run": made(standard_artifacts.ModelRun, self.run),
+        }
+        execute(StudentTrainer, folder, self._inputs, outputs, **self._parameters)
+        return self
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        return json.loads((self.run / RECORD).read_text())
+
+    @cached_property
+    def loaded(self) -> Any:
+        return tf.saved_model.load(str(self.model / "Format-Serving"))
+
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        return {weight.name: weight.numpy() for weight in self.loaded.weights}
+
+
+@pytest.fixture(scope="module")
+def train(prepared: Prepared, features: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    def trained(teacher_labels: Any, **changes: Any) -> Trained:
+        training = Trained(prepared, features, small(prepared, **changes), teacher_labels)
+        return training(tmp_path_factory.mktemp("training"))
+
+    return trained
+
+
+ENOUGH = {"min_coverage": 0.85}
+
+
+@pytest.fixture(scope="module")
+def student(train: Any, labels: Any) -> Trained:
+    return train(labels, labels=ENOUGH)
+
+
+@pytest.fixture(scope="module")
+def twin(train: Any) -> Trained:
+    return train(None)
+
+
+def test_a_student_learns_from_hard_labels_and_from_the_teacher(student: Trained) -> None:
+    record = student.record
+    assert record["coverage"] == pytest.approx(COVERAGE)
+    assert record["epochs"] == 2
+    soft = {"distill_click", "distill_watch", "distill_mood"}
+    assert soft | {"click", "watch", "loss"} <= set(record["losses"])
+    # Its hard label is not learnt, and the eval split knows no teacher.
+    assert not {"mood", "val_mood", "val_distill_click"} & set(record["losses"])
+    for name in soft:
+        first, last = record["losses"][name]
+        assert last < first
+
+
+def test_a_twin_knows_nothing_of_the_teacher(twin: Trained, student: Trained) -> None:
+    record = twin.record
+    assert record["coverage"] is None
+    assert not [name for name in record["losses"] if name.startswith("distill")]
+    # The same serving model, told other things.
+    assert record["parameters"] == student.record["parameters"]
+    assert twin.weights.keys() == student.weights.keys()
+    assert any(
+        not np.array_equal(value, twin.weights[name]) for name, value in student.weights.items()
+    )
+
+
+def test_the_model_serves_its_tasks_and_nothing_of_the_distillation(
+    student: Trained, prepared: Prepared
+) -> None:
+    model = student.loaded
+    names = set(student.weights)
+    assert any("/serving/" in name for name in names)
+    assert not [name for name in names if "distillation" in name or "mood" in name]
+    assert sum(value.size for value in student.weights.values()) == student.record["parameters"]
+    for signature in ("serving_default", "serving_raw", "logits"):
+        assert set(model.signatures[signature].structured_outputs) == {"click", "watch"}
+    _, inputs = model.signatures["serving_raw"].structured_input_signature
+    # The place has a serving value: no server needs to send it.
+    assert set(inputs) == set(prepared.config.features.names) - {"place"}
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """What TensorBoard would draw."""
+    found: dict[str, list[float]] = {}
+    for file in folder.glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                if value.tag.startswith("epoch_"):
+                    number = float(tf.make_ndarray(value.tensor))
+                    found.setdefault(value.tag.removeprefix("epoch_"), []).append(number)
+    return found
+
+
+def test_tensorboard_gets_the_losses_of_every_epoch(student: Trained) -> None:
+    losses = student.record["losses"]
+    for folder, prefix in (("train", ""), ("validation", "val_")):
+        drawn = scalars(student.run / folder)
+        for name in ("loss", "click", "watch"):
+            assert drawn[name] == pytest.approx(losses[prefix + name], rel=1e-6)
+
+
+def test_one_seed_one_model(train: Any, labels: Any, student: Trained) -> None:
+    again, other = train(labels, labels=ENOUGH), train(labels, labels=ENOUGH, seed=1)
+    for name, value in student.weights.items():
+        np.testing.assert_array_equal(again.weights[name], value, err_msg=name)
+    assert again.record == student.record
+    assert other.weights.keys() == student.weights.keys()
+    for name, value in student.weights.items():
+        if "bias" not in name:
+            assert not np.array_equal(other.weights[name], value), name
+
+
+def test_too_few_labels_stop_a_student_before_it_is_trained(
+    prepared: Prepared, features: Any, labels: Any, tmp_path: Path
+) -> None:
+    config = small(prepared, labels={"min_coverage": 0.95})
+    with pytest.raises(LabelError) as caught:
+        Trained(prepared, features, config, labels)(tmp_path)
+    error = caught.value
+    assert str(Path(labels.uri) / "table") in error.where
+    assert "labels for 270 of 300 examples (90.00%)" in error.got
+    assert error.expected == "labels for at least 95.00%"
+    assert "labels.min_coverage" in error.fix
+    assert not list(tmp_path.rglob("*.pb"))
+    assert not list(tmp_path.rglob("events.*"))
