@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import ml_metadata as mlmd
-from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import artifact
+from tfx.types.channel import Channel
+from tfx.types.standard_artifacts import Model, ModelBlessing
 
 CANDIDATE = "candidate"
 MODEL = "model"
 MODEL_BLESSING = "model_blessing"
+
+
+def baseline_resolver(trainer: BaseNode, evaluator_id: str) -> Resolver:
+    """A Resolver whose output `model` is what the model of `trainer` is compared with.
+
+    Args:
+      trainer: Trains the candidate, and trained its predecessors in earlier runs.
+      evaluator_id: Id of the component that blesses the models of `trainer`.
+
+    Example:
+      resolver = baseline_resolver(trainer, "StudentEvaluator.compact").with_id("BaselineResolver")
+      ModelEvaluator(
+          model=trainer.outputs["model"],
+          baseline=resolver.outputs["model"],
+          ...
+      ).with_id("StudentEvaluator.compact")
+    """
+    return Resolver(
+        strategy_class=BlessedBefore,
+        candidate=trainer.outputs[MODEL],
+        # No output_key: with it, TFX's compiler would give this channel the name of the candidate's
+        # and drop one of the two.
+        model=Channel(type=Model, producer_component_id=trainer.id),
+        model_blessing=Channel(type=ModelBlessing, producer_component_id=evaluator_id),
+    )
 
 
 class BlessedBefore(ResolverStrategy):
@@ -18,13 +46,6 @@ class BlessedBefore(ResolverStrategy):
     second run with nothing changed would then compare it with itself, and never be served from the
     cache.
 
-    Example:
-      Resolver(
-          strategy_class=BlessedBefore,
-          candidate=trainer.outputs["model"],
-          model=Channel(type=Model, producer_component_id=trainer.id),
-          model_blessing=Channel(type=ModelBlessing, producer_component_id=evaluator_id),
-      )
     """
 
     def resolve_artifacts(

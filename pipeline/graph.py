@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from tfx_distill.components.baseline_resolver import BlessedBefore
+from tfx_distill.components.baseline_resolver import baseline_resolver
 from tfx_distill.components.evaluation_config import EvaluationConfig
 from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
 from tfx_distill.components.model_evaluator import ModelEvaluator
@@ -156,14 +155,9 @@ def _promotion(
 ) -> list[BaseNode]:
     """From a trained student to a pushed one, if it beats what served before, or its twin."""
     evaluator_id = f"StudentEvaluator.{student.name}"
-    resolver = tfx.dsl.Resolver(
-        strategy_class=BlessedBefore,
-        candidate=candidate.outputs["model"],
-        model=tfx.dsl.Channel(type=Model, producer_component_id=candidate.id, output_key="model"),
-        model_blessing=tfx.dsl.Channel(
-            type=ModelBlessing, producer_component_id=evaluator_id, output_key="blessing"
-        ),
-    ).with_id(f"BaselineResolver.{student.name}")
+    resolver = baseline_resolver(candidate, evaluator_id).with_id(
+        f"BaselineResolver.{student.name}"
+    )
     evaluator = ModelEvaluator(
         examples=examples,
         model=candidate.outputs["model"],

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from ml_metadata.proto.metadata_store_pb2 import Execution
 from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
@@ -101,7 +102,7 @@ def run(
             continue
         report(title)
         meter = Meter()
-        info, error = None, None
+        found, error = None, None
         with meter:
             try:
                 info = launcher.Launcher(
@@ -112,11 +113,15 @@ def run(
                     executor_spec=runner_utils.extract_executor_spec(deployment, name),
                     custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
                 ).launch()
+                found = _last_state(connection, info)
+                if found == Execution.FAILED:
+                    # TFX logs what keeps it from resolving a node's inputs, and raises nothing.
+                    raise RuntimeError(f"the inputs of {name} could not be resolved")
             except Exception as caught:  # noqa: BLE001 (whatever it is, the others go on)
                 error = caught
                 _log.exception("%s failed", name)
         state: State = "failed" if error else "ran"
-        if error is None and _is_cached(connection, info):
+        if error is None and found == Execution.CACHED:
             state = "cached"
         steps.append(
             Step(
@@ -160,12 +165,12 @@ def _needed(nodes: list[Any], until: str | None) -> list[Any]:
     return [node for node in nodes if node.node_info.id in kept]
 
 
-def _is_cached(connection: Any, info: Any) -> bool:
+def _last_state(connection: Any, info: Any) -> Any:
     if info is None or info.execution_id is None:
-        return False
+        return None
     with metadata.Metadata(connection) as handle:
-        found = handle.store.get_executions_by_id([info.execution_id])
-    return bool(found) and found[0].last_known_state == found[0].CACHED
+        (found,) = handle.store.get_executions_by_id([info.execution_id])
+    return found.last_known_state
 
 
 class Meter:

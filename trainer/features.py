@@ -70,12 +70,13 @@ def preprocessing_fn(
     blocks: dict[str, list[tf.Tensor]] = {CATEGORICAL: [], MULTIVALENT: []}
     if features.numeric:
         blocks[NUMERIC] = [_standardised(inputs, features.numeric)]
-    for categorical in features.categorical:
-        ids = _encoded(inputs[categorical.name], categorical)
-        blocks[CATEGORICAL].append(_dense(ids, 1, 0))
+    if features.categorical:
+        ids = [_encoded(inputs[feature.name], feature) for feature in features.categorical]
+        block = tf.sparse.to_dense(_beside(ids))
+        blocks[CATEGORICAL] = [tf.ensure_shape(block, [None, len(ids)])]
     for multivalent in features.multivalent:
         ids = _encoded(inputs[multivalent.name], multivalent)
-        blocks[MULTIVALENT].append(_dense(ids, multivalent.max_length, 0))
+        blocks[MULTIVALENT].append(_padded(ids, multivalent.max_length))
     return {name: tf.concat(parts, axis=1) for name, parts in blocks.items() if parts}
 
 
@@ -88,17 +89,19 @@ def _standardised(
     costs a dozen Beam stages, whatever its width. In float64, so that the difference of squares
     keeps its digits.
     """
-    columns, there = [], []
+    columns = []
     for feature in features:
         raw = inputs[feature.name]
         values = tf.cast(raw.values, tf.float64)
         if feature.transform == "log1p":
             # A counter below zero is a fault of the log; the statistics show it.
             values = tf.math.log1p(tf.maximum(values, 0.0))
-        columns.append(_dense(tf.SparseTensor(raw.indices, values, raw.dense_shape), 1, 0.0))
-        ones = tf.SparseTensor(raw.indices, tf.ones_like(values), raw.dense_shape)
-        there.append(_dense(ones, 1, 0.0))
-    values, present = tf.concat(columns, axis=1), tf.concat(there, axis=1)
+        columns.append(tf.SparseTensor(raw.indices, values, raw.dense_shape))
+    together = _beside(columns)
+    values = tf.sparse.to_dense(together)
+    present = tf.sparse.to_dense(together.with_values(tf.ones_like(together.values)))
+    values = tf.ensure_shape(values, [None, len(features)])
+    present = tf.ensure_shape(present, [None, len(features)])
     count = tft.sum(present, reduce_instance_dims=False, name="numeric_count")
     total = tft.sum(values, reduce_instance_dims=False, name="numeric_sum")
     squares = tft.sum(values * values, reduce_instance_dims=False, name="numeric_squares")
@@ -127,10 +130,20 @@ def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature) -> tf.SparseTens
     return tf.SparseTensor(encoded.indices, encoded.values + 1, encoded.dense_shape)
 
 
-def _dense(values: tf.SparseTensor, width: int, default: float) -> tf.Tensor:
-    """The first `width` values of each row, filled up with `default`; shape [batch, width]."""
-    rows = values.dense_shape[0]
-    cut = tf.sparse.slice(values, [0, 0], tf.stack([rows, width]))
-    reset = tf.SparseTensor(cut.indices, cut.values, tf.stack([rows, width]))
-    dense = tf.sparse.to_dense(reset, default_value=tf.cast(default, values.dtype))
-    return tf.reshape(dense, [-1, width])
+def _beside(columns: list[tf.SparseTensor]) -> tf.SparseTensor:
+    """Columns of at most one value a row, beside each other: [batch, columns].
+
+    One sparse concatenation instead of a dense tensor for each: Transform traces this graph nine
+    times, and every serving signature holds it.
+    """
+    shape = tf.stack([columns[0].dense_shape[0], 1])
+    narrow = [tf.SparseTensor(c.indices, c.values, shape) for c in columns]
+    return tf.sparse.concat(1, narrow)
+
+
+def _padded(ids: tf.SparseTensor, width: int) -> tf.Tensor:
+    """The first `width` ids of each row, filled up with 0; shape [batch, width]."""
+    shape = tf.stack([ids.dense_shape[0], width])
+    cut = tf.sparse.slice(ids, [0, 0], shape)
+    dense = tf.sparse.to_dense(tf.SparseTensor(cut.indices, cut.values, shape))
+    return tf.ensure_shape(dense, [None, width])

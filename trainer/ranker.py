@@ -95,8 +95,8 @@ class Ranker(tf_keras.Model):
         """Running means of the losses, reset at each epoch."""
         return list(self._means.values())
 
-    # Nothing in here depends on the value of a tensor, so there is nothing for AutoGraph to convert;
-    # without it, tracing takes a third of the time.
+    # Nothing in here depends on the value of a tensor, so AutoGraph has nothing to convert; without
+    # it, tracing takes a third of the time.
     @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One step of the optimizer on a batch; see `input.py` for its columns."""

@@ -91,18 +91,18 @@ def leaves(group: click.Group, path: tuple[str, ...] = ("distill",)) -> dict[str
 
 
 def test_commands_named_in_the_text_exist():
-    commands = leaves(main)
     for page in PAGES:
         for span in re.findall(r"`(distill [^`]+)`", prose(page)):
-            words = span.split()
-            known = [name for name in commands if f"{span} ".startswith(f"{name} ")]
-            assert known, f"{page.name}: there is no command `{span}`"
-            options = {o for parameter in commands[known[0]].params for o in parameter.opts}
+            where = f"{page.name}: `{span}`"
+            _, *words = span.split()
+            command: click.Command = main
+            while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+                assert words[0] in command.commands, where
+                command = command.commands[words.pop(0)]
+            options = {option for parameter in command.params for option in parameter.opts}
             for word in words:
                 if word.startswith("-"):
-                    assert word.partition("=")[0] in {*options, "--help", "-h"}, (
-                        f"{page.name}: `{span}`"
-                    )
+                    assert word.partition("=")[0] in {*options, "--help", "-h"}, where
 
 
 def test_every_command_is_documented():
