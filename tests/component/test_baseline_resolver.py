@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ml_metadata.proto import metadata_store_pb2
 from small_examples import made
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata
-from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
+from tfx.orchestration.portable.input_resolution.exceptions import InputResolutionError
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from tfx_distill.components.baseline_resolver import BlessedBefore, baseline_resolver
+from tfx_distill.pipeline import lineage, local_runner
 
 
 def resolve(candidate: list[int], models: list[int], blessings: list[tuple[int, int]]) -> Any:
@@ -83,50 +84,59 @@ def Judge(  # noqa: N802
     blessing.set_int_custom_property("compared_with", baseline.id if baseline else 0)
 
 
-def run(folder: Path, number: int, *, blessed: int) -> Any:
-    """One run of a pipeline shaped like a student's; returns the state and output of Judge."""
-    train = Train(number=number)
-    resolver = baseline_resolver(train, "Judge").with_id("BaselineResolver")
-    judge = Judge(model=train.outputs["model"], baseline=resolver.outputs["model"], blessed=blessed)
+def run(folder: Path, nodes: list[Any]) -> tuple[local_runner.Outcome, Any]:
+    """Runs a pipeline; returns what became of it and the output of Judge."""
     connection = metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
-    LocalDagRunner().run(
+    outcome = local_runner.run(
         Pipeline(
             pipeline_name="students",
             pipeline_root=str(folder / "root"),
-            components=[train, resolver, judge],
+            components=nodes,
             metadata_connection_config=connection,
             enable_cache=True,
-        )
+        ),
+        report=lambda line: None,
     )
-    with metadata.Metadata(connection) as handle:
-        store = handle.store
-        (kind,) = (t for t in store.get_execution_types() if t.name.endswith("Judge"))
-        last = max(store.get_executions_by_type(kind.name), key=lambda e: e.id)
-        outputs = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT)
-        (blessing,) = store.get_artifacts_by_id(
-            [
-                event.artifact_id
-                for event in store.get_events_by_execution_ids([last.id])
-                if event.type in outputs
-            ]
-        )
-    properties = blessing.custom_properties
-    return (
-        last.last_known_state == metadata_store_pb2.Execution.CACHED,
-        properties["current_model_id"].int_value,
-        properties["compared_with"].int_value,
-    )
+    store = lineage.sqlite(connection.sqlite.filename_uri)
+    return outcome, lineage.outputs(store, outcome.run_id).get("Judge", {}).get("blessing")
+
+
+def run_student(folder: Path, number: int, *, blessed: int) -> tuple[str, int, int]:
+    """A pipeline shaped like a student's: state of Judge, the model it judged and the baseline."""
+    train = Train(number=number)
+    resolver = baseline_resolver(train, "Judge").with_id("BaselineResolver")
+    judge = Judge(model=train.outputs["model"], baseline=resolver.outputs["model"], blessed=blessed)
+    outcome, blessing = run(folder, [train, resolver, judge])
+    assert outcome.error is None
+    properties = blessing.properties
+    return outcome.steps[-1].state, properties["current_model_id"], properties["compared_with"]
 
 
 def test_a_stream_of_students_is_compared_with_what_was_blessed_before(tmp_path: Path) -> None:
-    cached, first, baseline = run(tmp_path, 1, blessed=1)
-    assert (cached, baseline) == (False, 0)
+    state, first, baseline = run_student(tmp_path, 1, blessed=1)
+    assert (state, baseline) == ("ran", 0)
     # Blessed now, the same model is not compared with itself: its verdict comes from the cache.
-    assert run(tmp_path, 1, blessed=1) == (True, first, 0)
-    _, second, baseline = run(tmp_path, 2, blessed=0)
+    assert run_student(tmp_path, 1, blessed=1) == ("cached", first, 0)
+    _, second, baseline = run_student(tmp_path, 2, blessed=0)
     assert baseline == first != second
-    _, third, baseline = run(tmp_path, 3, blessed=1)
+    _, third, baseline = run_student(tmp_path, 3, blessed=1)
     assert baseline == first  # the second was refused
-    assert run(tmp_path, 3, blessed=1) == (True, third, first)
-    _, fourth, baseline = run(tmp_path, 4, blessed=1)
+    assert run_student(tmp_path, 3, blessed=1) == ("cached", third, first)
+    _, fourth, baseline = run_student(tmp_path, 4, blessed=1)
     assert baseline == third != fourth
+
+
+class Broken(BlessedBefore):
+    def resolve_artifacts(self, store: Any, input_dict: Any) -> Any:
+        raise InputResolutionError("no reason")
+
+
+def test_a_resolver_that_fails_is_not_taken_for_one_without_a_result(tmp_path: Path) -> None:
+    # TFX publishes a failed execution and raises nothing.
+    train = Train(number=1)
+    resolver = Resolver(strategy_class=Broken, model=train.outputs["model"])
+    judge = Judge(model=train.outputs["model"], baseline=resolver.outputs["model"], blessed=1)
+    outcome, _ = run(tmp_path, [train, resolver, judge])
+    assert [step.state for step in outcome.steps] == ["ran", "failed", "skipped"]
+    assert "inputs of " in str(outcome.error)
+    assert "could not be resolved" in str(outcome.error)

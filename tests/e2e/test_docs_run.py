@@ -135,7 +135,7 @@ def follow(page, folder):
             assert treatment in ("leave out", "check as config", "ignore"), block
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_the_page_can_be_followed(page, project):
     follow(page, project)
 

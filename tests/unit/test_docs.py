@@ -29,7 +29,7 @@ def text_of(page: str) -> str:
     return (DOCS / page).read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_block_is_run_checked_or_left_out_for_a_reason(page):
     for block in blocks(page):
         assert block.treatment  # Raises for what no test would look at.
