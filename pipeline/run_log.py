@@ -30,6 +30,8 @@ def divert(folder: Path) -> Path:
     own = logging.StreamHandler(sys.stderr)
     own.setFormatter(logging.Formatter("  %(message)s"))
     own.setLevel(logging.WARNING)
+    # Stack traces are for the file: what failed is told in words by who reports it.
+    own.addFilter(lambda record: record.exc_info is None)
     logging.getLogger("tfx_distill").addHandler(own)
     logging.captureWarnings(True)
     warnings.simplefilter("default")

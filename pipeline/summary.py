@@ -122,7 +122,7 @@ def show(summary: Summary, console: Console) -> None:
     count = ", ".join(f"{rows:,} {split}" for split, rows in summary.examples.items())
     console.print(
         f"\n[bold]{summary.name}[/bold], run {summary.run_id}, spans {summary.spans}, "
-        f"seed {summary.seed}: {count} examples"
+        f"seed {summary.seed}" + (f": {count} examples" if count else "")
     )
     if summary.teacher is not None:
         _show_verdict("Teacher", summary.teacher, console)

@@ -187,6 +187,13 @@ class ModelConfig(Section):
         return max(1, round(size * self.width))
 
 
+class TeacherModelConfig(ModelConfig):
+    """The architecture of the teacher: by default a mixture of experts, four times as wide."""
+
+    architecture: Literal["shared_bottom", "mmoe", "dcn_v2"] = "mmoe"
+    width: PositiveFloat = 4.0
+
+
 class TrainingConfig(Section):
     """How a model is trained. The eval split decides when to stop."""
 
@@ -239,7 +246,7 @@ class TeacherConfig(Section):
     `gate.teacher` bounds its metrics: a teacher outside them does not label.
     """
 
-    model: ModelConfig = ModelConfig(architecture="mmoe", width=4.0)
+    model: TeacherModelConfig = TeacherModelConfig()
     training: TrainingConfig = TrainingConfig()
 
 

@@ -237,3 +237,14 @@ def test_a_refused_teacher_labels_nothing(copied, tiny_run):
     # What needs no teacher labels goes on.
     assert states["TwinTrainer.compact"] == "cached"
     assert summary.failed == str(error)
+
+
+def test_a_retrained_student_has_to_beat_the_one_in_service(copied, tiny_run):
+    copied.change(seed=1)
+    summary, error = session.run(copied.config())
+    assert error is None
+    for student, before in zip(summary.students, tiny_run.summary.students, strict=True):
+        assert student.verdict.baseline == "baseline"
+        # The one in service is the one that the first run pushed.
+        assert student.metrics["baseline"] == before.metrics["candidate"]
+        assert student.metrics["candidate"] != before.metrics["candidate"]

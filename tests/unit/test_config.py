@@ -20,6 +20,7 @@ from tfx_distill.schema.config import (
     DistillLoss,
     ModelConfig,
     RunConfig,
+    TeacherModelConfig,
 )
 from tfx_distill.schema.errors import ConfigError
 
@@ -95,7 +96,8 @@ def test_a_short_config_gets_its_defaults() -> None:
     assert config.data.shard_rows == 65_536
     age, views = config.features.numeric
     assert (age.transform, views.transform) == ("none", "log1p")
-    assert config.teacher.model == ModelConfig(architecture="mmoe", width=4.0)
+    assert config.teacher.model == TeacherModelConfig(architecture="mmoe", width=4.0)
+    assert config.teacher.model.hidden == ModelConfig().hidden
     assert config.students[0].model == ModelConfig(architecture="shared_bottom", width=1.0)
     assert config.students[0].training.early_stopping_patience == 1
     assert config.labels.min_coverage == 0.99

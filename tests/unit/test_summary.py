@@ -241,6 +241,7 @@ def test_a_run_that_failed_early_is_shown_as_far_as_it_came() -> None:
         summary(failed=failed, examples={}, teacher=None, labels=None, students=(), steps=())
     )
     assert f"Failed: {failed}" in text
+    assert "spans 0-3, seed 3\n" in text
     assert "Student" not in text
     assert "Label table" not in text
 
