@@ -37,7 +37,7 @@ format: .venv/.ready ## Rewrite the code in its style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.ready ## Measure speed and quality
+bench: .venv/.ready ## Measure what distillation is worth, over five seeds
 	$(BIN)/python -m benchmarks.quality.distillation $(ARGS)
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)

@@ -48,6 +48,9 @@ def table(demo: Path, small: Path) -> str:
         {step["component"]: step for step in json.loads(file.read_text())["steps"]}
         for file in (demo, small)
     )
+    reused = [name for run in (whole, little) for name, s in run.items() if s["state"] != "ran"]
+    if reused:
+        raise SystemExit(f"Not measured: {', '.join(reused)}. Remove both run folders, run anew.")
     lines = [
         "| component | seconds | CPU s | peak MiB | seconds on 1/50 of the data | start-up |",
         "|---|---|---|---|---|---|",

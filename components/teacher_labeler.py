@@ -28,7 +28,7 @@ from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShard, LabelShardWriter
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, RunConfig, Section, TaskConfig
-from tfx_distill.schema.errors import ModelError
+from tfx_distill.schema.errors import LabelError, ModelError
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.teacher import Teacher
 
@@ -128,6 +128,13 @@ def TeacherLabeler(  # noqa: N802
                 | "Label" >> beam.ParDo(_LabelShard(serving, config, scored_at, str(finished)))
             )
         shards = [_read_note(note) for note in sorted(finished.glob("*.json"))]
+        if len(shards) != len(tasks):
+            raise LabelError(
+                str(finished),
+                got=f"{len(shards)} labelled shards",
+                expected=f"{len(tasks)}, one for each shard of the examples",
+                fix="Check that all Beam workers write to this folder; then run again.",
+            )
         snapshot = commit(settings.table, shards, provenance)
     Path(teacher_labels.uri).mkdir(parents=True, exist_ok=True)
     (Path(teacher_labels.uri) / SNAPSHOT).write_text(snapshot.to_json())

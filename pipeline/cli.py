@@ -5,7 +5,9 @@ TFX takes seconds to import: each command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import click
 
-from tfx_distill.schema.errors import ConfigError, DataError, DistillError
+from tfx_distill.schema.errors import ConfigError, DataError, DistillError, EnvironmentProblem
 
 CONFIG = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
 SPANS = click.option("--spans", metavar="A..B", help="First and last span; all by default.")
@@ -28,6 +30,17 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except DistillError as error:
             tell(error)
+            sys.exit(1)
+        except OSError as error:
+            where = error.filename or "the file system"
+            tell(
+                EnvironmentProblem(
+                    str(where),
+                    got=error.strerror or str(error),
+                    expected="a place that can be read and written",
+                    fix="Check free space, permissions, and `root` in the config.",
+                )
+            )
             sys.exit(1)
 
     return wrapped
@@ -44,6 +57,10 @@ def tell(error: DistillError) -> None:
 @click.version_option(package_name="tfx-distill")
 def main() -> None:
     """Knowledge distillation for ranking models, as a TFX pipeline."""
+    # Before TensorFlow is loaded: what its C++ side and Google's clients say at import is not for
+    # the user of a command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", "You are using a non-supported Python version", FutureWarning)
 
 
 @main.group()

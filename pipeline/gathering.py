@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+
 from tfx_distill.components import evaluation_result
 from tfx_distill.components.artifacts import read_snapshot
 from tfx_distill.pipeline import lineage
@@ -36,6 +38,7 @@ def summarise(config: RunConfig, outcome: Outcome, spans: str) -> Summary:
         examples={}
         if examples is None
         else {split: int(examples.properties[f"rows_{split}"]) for split in ("train", "eval")},
+        anomalies=_anomalies(found.get("ExampleValidator", {}).get("anomalies")),
         failed=None if outcome.error is None else str(outcome.error),
         teacher=None if teacher is None else evaluation_result.verdict(teacher.uri),
         teacher_parameters=_parameters(found, "TeacherTrainer"),
@@ -50,6 +53,19 @@ def summarise(config: RunConfig, outcome: Outcome, spans: str) -> Summary:
         students=tuple(students),
         steps=tuple(StepSummary(**asdict(step)) for step in outcome.steps),
     )
+
+
+def _anomalies(artifact: lineage.Produced | None) -> tuple[str, ...]:
+    """What the ExampleValidator found, one line for each split and column."""
+    if artifact is None:
+        return ()
+    lines = []
+    for file in sorted(Path(artifact.uri).glob("Split-*/SchemaDiff.pb")):
+        found = anomalies_pb2.Anomalies.FromString(file.read_bytes())
+        split = file.parent.name.removeprefix("Split-")
+        for column, info in sorted(found.anomaly_info.items()):
+            lines.append(f"{split}, {column}: {info.description}")
+    return tuple(lines)
 
 
 def _student(student: StudentConfig, found: lineage.Outputs) -> StudentSummary:

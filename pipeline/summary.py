@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -48,7 +49,10 @@ class StudentSummary(Section):
 
 
 class Summary(Section):
-    """One run."""
+    """One run.
+
+    `anomalies` are what the ExampleValidator found in the data, by split and column.
+    """
 
     name: str
     run_id: str
@@ -56,6 +60,7 @@ class Summary(Section):
     spans: str
     examples: dict[str, int]
     failed: str | None
+    anomalies: tuple[str, ...] = ()
     teacher: Verdict | None
     teacher_parameters: int | None
     labels: dict[str, str | int] | None
@@ -114,7 +119,15 @@ def read(folder: Path) -> Summary:
             expected="the summary of a run",
             fix="Run the config first, with `distill run`.",
         )
-    return Summary.model_validate_json(file.read_text())
+    try:
+        return Summary.model_validate_json(file.read_text())
+    except ValidationError:
+        raise ConfigError(
+            str(file),
+            got="a summary of another version of tfx-distill",
+            expected="one that this version wrote",
+            fix="Run the config again; what has not changed comes from the cache.",
+        ) from None
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -124,6 +137,8 @@ def show(summary: Summary, console: Console) -> None:
         f"\n[bold]{summary.name}[/bold], run {summary.run_id}, spans {summary.spans}, "
         f"seed {summary.seed}" + (f": {count} examples" if count else "")
     )
+    for anomaly in summary.anomalies:
+        console.print(f"[yellow]Data anomaly:[/yellow] {anomaly}", highlight=False)
     if summary.teacher is not None:
         _show_verdict("Teacher", summary.teacher, console)
     if summary.labels is not None:

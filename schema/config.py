@@ -378,10 +378,11 @@ class RunConfig(Section):
                     expected=f"other names than {sorted(columns.RESERVED)}, which the pipeline "
                     "gives to columns of its own",
                 )
-        for name in sorted(labels.intersection(self.features.names)):
+        for name in sorted((labels | flags).intersection(self.features.names)):
+            role = "label" if name in labels else "`applies_when`"
             raise _Misfit(
                 "features",
-                got=f"{name!r}, the label of a task",
+                got=f"{name!r}, the {role} of a task",
                 expected="features that are known before the label is",
             )
 

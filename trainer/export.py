@@ -46,7 +46,7 @@ def save(
 
 
 class ServingModel(tf.Module):
-    """A ranker behind its Transform graph; holds variables and tables, no Keras object."""
+    """A ranker behind its Transform graph, for servers that have TensorFlow alone."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ServingModel(tf.Module):
             input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False
         )
         def serving_default(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            parsed = tf.io.parse_example(examples, parsing)
+            parsed = raw_features.present(tf.io.parse_example(examples, parsing))
             filled = raw_features.fill(parsed, tf.size(examples), features, dtypes)
             return predict(blocks_of(filled))
 

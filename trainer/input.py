@@ -56,11 +56,6 @@ class Examples:
         self._epoch = 0
         self.rows = feature_table.rows(self.files)
 
-    @property
-    def steps(self) -> int:
-        """Batches an epoch, about: cutting between queries can add some."""
-        return -(-self.rows // self.batch_size)
-
     def dataset(self) -> tf.data.Dataset:
         """The batches of one epoch as a dataset; each iteration is the next epoch."""
         spec = dict(Blocks.of(self.features).spec)

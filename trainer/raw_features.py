@@ -135,15 +135,22 @@ def sparse(
     out = {}
     for name, tensor in dense.items():
         values = tensor[:, tf.newaxis] if tensor.shape.rank == 1 else tensor
-        if values.dtype.is_floating:
-            present = tf.logical_not(tf.math.is_nan(values))
-        else:
-            missing = MISSING_STRING if values.dtype == tf.string else MISSING_INT
-            present = tf.not_equal(values, tf.constant(missing, values.dtype))
-        where = tf.where(present)
+        where = tf.where(_is_there(values))
         shape = tf.shape(values, out_type=tf.int64)
         out[name] = tf.SparseTensor(where, tf.gather_nd(values, where), shape)
     return fill(out, tf.shape(next(iter(dense.values())))[0], features, dtypes)
+
+
+def present(parsed: Mapping[str, tf.SparseTensor]) -> dict[str, tf.SparseTensor]:
+    """Parsed tf.Examples without the sentinels that a caller may have sent for missing values."""
+    return {name: tf.sparse.retain(raw, _is_there(raw.values)) for name, raw in parsed.items()}
+
+
+def _is_there(values: tf.Tensor) -> tf.Tensor:
+    if values.dtype.is_floating:
+        return tf.logical_not(tf.math.is_nan(values))
+    missing = MISSING_STRING if values.dtype == tf.string else MISSING_INT
+    return tf.not_equal(values, tf.constant(missing, values.dtype))
 
 
 def fill(

@@ -20,7 +20,7 @@ from tfx_distill.schema.config import (
     TaskConfig,
     TrainingConfig,
 )
-from tfx_distill.trainer import export, heads
+from tfx_distill.trainer import export, heads, losses
 from tfx_distill.trainer.training import train
 
 RUN_FN = "tfx_distill.trainer.run.run_fn"
@@ -46,6 +46,7 @@ class TrainingJob(Section):
     training: TrainingConfig
     student: StudentConfig | None = None
     twin: bool = False
+    whole_queries: bool = False
     min_coverage: float = 0.0
 
     @classmethod
@@ -72,6 +73,8 @@ class TrainingJob(Section):
             training=student.training,
             student=student if not twin else student.model_copy(update={"distill": {}}),
             twin=twin,
+            # Asked of the student before its twin forgets the rules: both see the same batches.
+            whole_queries=any(rule.loss in losses.LISTWISE for rule in student.distill.values()),
             min_coverage=0.0 if twin else run.labels.min_coverage,
         )
 
@@ -104,6 +107,7 @@ def run_fn(fn_args: FnArgs) -> None:
         model=job.model,
         training=job.training,
         heads=job.heads,
+        whole_queries=job.whole_queries,
         labels=labels,
         min_coverage=job.min_coverage,
         seed=job.seed,

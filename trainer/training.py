@@ -13,7 +13,7 @@ import tf_keras
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, ModelConfig, TrainingConfig
 from tfx_distill.schema.errors import ModelError
-from tfx_distill.trainer import feature_table, losses
+from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.heads import Head
 from tfx_distill.trainer.input import Examples
 from tfx_distill.trainer.progress import Progress
@@ -32,6 +32,7 @@ def train(
     training: TrainingConfig,
     heads: tuple[Head, ...],
     labels: LabelJoiner | None,
+    whole_queries: bool = False,
     min_coverage: float = 0.0,
     seed: int,
     log_dir: str,
@@ -46,6 +47,7 @@ def train(
       training: How to train.
       heads: What to learn.
       labels: Teacher labels of the train split, if any head has a rule.
+      whole_queries: Keep the examples of a query in one batch, as listwise losses need it.
       min_coverage: Smallest share of the train examples that must have a teacher label.
       seed: Of the first weights, of dropout and of the order of the examples.
       log_dir: Where the TensorBoard logs go.
@@ -65,7 +67,7 @@ def train(
         seed=seed,
         labels=labels,
         taught=tuple(rules),
-        whole_queries=any(rule.loss in losses.LISTWISE for rule in rules.values()),
+        whole_queries=whole_queries,
     )
     eval_examples = Examples(
         feature_table.shards(examples, "eval"), features, tasks, max(training.batch_size, 8192)

@@ -6,7 +6,8 @@ intervals are Student's t over seeds.
 
     .venv/bin/python -m benchmarks.quality.distillation --seeds 5 --into runs/quality
 
-Finished seeds are kept: a second call goes on where the first one stopped.
+Finished seeds are kept: a second call goes on where the first one stopped. After a change of code,
+config or `--examples`, use another folder.
 """
 
 from __future__ import annotations
@@ -147,6 +148,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=70_000, help="a span; there are 4")
     parser.add_argument("--into", type=Path, default=Path("runs/quality"))
     asked = parser.parse_args()
+    if asked.seeds < 2:
+        parser.error("an interval needs at least 2 seeds")
     run_log.divert(asked.into)
     seeds = []
     for seed in range(asked.seeds):

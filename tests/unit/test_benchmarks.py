@@ -53,6 +53,7 @@ def test_the_share_of_start_up(tmp_path):
             "seconds": seconds,
             "cpu_seconds": 9.0,
             "peak_mib": 1000.0,
+            "state": "ran",
         }
         (tmp_path / f"{name}.json").write_text(json.dumps({"steps": [step]}))
     printed = startup.table(tmp_path / "demo.json", tmp_path / "small.json")

@@ -182,3 +182,18 @@ def test_multivalent_features_are_means_over_what_is_there():
     )
     data["multivalent"] = tf.constant([[0, 0, 0]], tf.int32)
     np.testing.assert_array_equal(encoder(data)[0, -rows.shape[1] :], 0)
+
+
+def test_a_listwise_student_and_its_twin_see_the_same_batches():
+    from tfx_distill.schema.config import RunConfig
+    from tfx_distill.trainer.run import TrainingJob
+
+    rules = {"click": DistillConfig(loss="listnet")}
+    student = StudentConfig(name="s", distill=rules)
+    run = RunConfig.model_construct(
+        seed=0, features=FEATURES, tasks=TASKS, labels=type("Labels", (), {"min_coverage": 1.0})
+    )
+    for twin in (False, True):
+        assert TrainingJob.of_student(run, student, twin=twin).whole_queries
+    plain = StudentConfig(name="s")
+    assert not TrainingJob.of_student(run, plain, twin=False).whole_queries

@@ -75,3 +75,15 @@ def test_sparse_drops_sentinels_and_fills_serving_values_even_zero():
     position = sparse["position"]
     assert position.values.numpy().tolist() == [0.0, 0.0, 0.0]
     assert position.indices.numpy().tolist() == [[0, 0], [1, 0], [2, 0]]
+
+
+def test_sentinels_in_tf_examples_count_as_missing():
+    parsed = {
+        "age": tf.sparse.from_dense([[np.nan], [2.0]]),
+        "device": tf.SparseTensor([[0, 0], [1, 0]], [b"", b"tv"], [2, 1]),
+        "user": tf.SparseTensor([[0, 0], [1, 0]], [np.int64(MISSING_INT), np.int64(7)], [2, 1]),
+    }
+    kept = raw_features.present(parsed)
+    assert kept["age"].values.numpy().tolist() == [2.0]
+    assert kept["device"].values.numpy().tolist() == [b"tv"]
+    assert kept["user"].values.numpy().tolist() == [7]
