@@ -72,9 +72,12 @@ def logged() -> pl.DataFrame:
             ],
             "tags": [[n * k for k in range(n % 6)] for n in number.tolist()],
             "clicked": clicked.astype(int),
+            # Some players log seconds without a click.
             "watch_s": [
-                seconds if click else None
-                for seconds, click in zip(rng.exponential(30, total).tolist(), clicked, strict=True)
+                seconds if click or n % 10 == 0 else None
+                for n, seconds, click in zip(
+                    number.tolist(), rng.exponential(30, total).tolist(), clicked, strict=True
+                )
             ],
             "mood": rng.normal(size=total),
         }

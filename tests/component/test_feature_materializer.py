@@ -137,7 +137,8 @@ def test_labels_are_on_the_training_scale_and_weighted(table: Any, prepared: Pre
     np.testing.assert_array_equal(table["label_click"], clicked)
     np.testing.assert_array_equal(table["weight_click"], np.ones(400))
     seconds = prepared.log["watch_s"].fill_null(0).to_numpy()
-    np.testing.assert_allclose(table["label_watch"], np.log1p(seconds), rtol=1e-6)
+    assert ((seconds > 0) & (clicked == 0)).any()  # logged where the task does not apply
+    np.testing.assert_allclose(table["label_watch"], np.log1p(seconds * clicked), rtol=1e-6)
     np.testing.assert_array_equal(table["weight_watch"], clicked)
     mood = prepared.log["mood"].to_numpy()
     assert mood.min() < 0
