@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import DataConfig, RunConfig, Section
-from tfx_distill.schema.errors import DataError
+from tfx_distill.schema.errors import ConfigError, DataError
 
 NUMBER = pa.float32()
 KEY = pa.int64()
@@ -124,6 +124,29 @@ def types(config: LogConfig, schemas: Mapping[Path, pa.Schema]) -> dict[str, pa.
             _require(path, schema, name, "an integer or a string", _is_id)
         _require(path, schema, data.event_time, "a timestamp or epoch seconds", is_time)
     return found
+
+
+def require_serving_values(config: RunConfig, types: Mapping[str, pa.DataType]) -> None:
+    """Refuses a `serving_value` that is not of the type of its logged column.
+
+    Args:
+      config: The run config.
+      types: Canonical types of the columns, as `types` finds them.
+
+    Raises:
+      ConfigError: A text is given for a column of integers, or the other way round.
+    """
+    for feature in (*config.features.categorical, *config.features.multivalent):
+        value = feature.serving_value
+        held = types[feature.name]
+        held = held.value_type if pa.types.is_list(held) else held
+        if value is not None and isinstance(value, str) == pa.types.is_integer(held):
+            raise ConfigError(
+                f"features, {feature.name}.serving_value",
+                got=repr(value),
+                expected=f"a value of the column's type, {held}",
+                fix="Write integers without quotes and text with them.",
+            )
 
 
 def nearest(name: str, existing: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfx_distill.datasets import log_columns, log_formats
-from tfx_distill.datasets.log_columns import LogConfig
+from tfx_distill.datasets.log_columns import LogConfig, require_serving_values
 from tfx_distill.datasets.log_files import (
     LogFile,
     available_spans,
@@ -44,6 +44,7 @@ __all__ = [
     "fingerprint",
     "parse_spans",
     "read",
+    "require_serving_values",
     "select_spans",
     "split_files",
 ]
@@ -136,11 +137,14 @@ def check(config: RunConfig | LogConfig, spans: tuple[int, int] | None = None) -
     Raises:
       DataError: The data cannot be used; the message names the file, column and row.
     """
-    if isinstance(config, RunConfig):
-        config = LogConfig.of(config)
+    run = config if isinstance(config, RunConfig) else None
+    config = LogConfig.of(config) if isinstance(config, RunConfig) else config
     chosen = split_files(config.data, select_spans(config.data, spans))
     logged = [*chosen["train"], *chosen["eval"]]
-    census = Census(column_types(config, logged))
+    types = column_types(config, logged)
+    if run is not None:
+        require_serving_values(run, types)
+    census = Census(types)
     for file in logged:
         census.open(file)
         for batch in read(file, config, census.types):

@@ -33,6 +33,7 @@ def run(
     settings = logs.LogConfig.of(config)
     files = logs.split_files(config.data, chosen)
     types = logs.column_types(settings, [*files["train"], *files["eval"]])
+    logs.require_serving_values(config, types)
     schema = tfmd.tfmd_schema(config, types)
     (folder / RESOLVED).write_text(config.to_yaml())
     source = graph.Input(

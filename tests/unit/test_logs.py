@@ -20,7 +20,7 @@ from tfx_distill.datasets.example_shards import in_lists
 from tfx_distill.datasets.log_columns import LogConfig, LoggedLabel
 from tfx_distill.datasets.log_values import Place
 from tfx_distill.schema.config import DataConfig, RunConfig
-from tfx_distill.schema.errors import DataError
+from tfx_distill.schema.errors import ConfigError, DataError
 
 Columns = dict[str, Any]
 
@@ -451,6 +451,12 @@ def test_check_takes_the_run_config(tmp_path: Path) -> None:
     # Encodings do not concern the ingest: its cache key stays the same.
     raw["features"]["categorical"][0]["vocab"] = 99
     assert LogConfig.of(RunConfig.model_validate(raw)) == LogConfig.of(config)
+    # A value that the pushed model is to take instead of the log has the type of the column.
+    raw["features"]["categorical"][0]["serving_value"] = "tv"
+    logs.check(RunConfig.model_validate(raw))
+    raw["features"]["categorical"][0]["serving_value"] = 7
+    with pytest.raises(ConfigError, match=r"device\.serving_value: got 7; expected .* string"):
+        logs.check(RunConfig.model_validate(raw))
 
 
 def test_equal_times_of_train_and_eval_are_allowed(tmp_path: Path) -> None:
