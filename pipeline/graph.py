@@ -78,7 +78,10 @@ def components(config: RunConfig, source: Input) -> list[BaseNode]:
         schema=schema_gen.outputs["schema"],
         # By import path: a module file would be built into a wheel and installed by pip.
         preprocessing_fn="tfx_distill.trainer.features.preprocessing_fn",
-        custom_config={"features": config.features.model_dump_json()},
+        custom_config={
+            "features": config.features.model_dump_json(),
+            "data": source.fingerprint,
+        },
         splits_config=tfx.proto.SplitsConfig(analyze=["train"]),
         materialize=False,
         disable_statistics=True,

@@ -8,6 +8,7 @@ number of features.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,21 +62,24 @@ def preprocessing_fn(
 
     Args:
       inputs: Raw features, sparse, of shape [batch, values].
-      custom_config: Holds the features section of the run config as JSON, under `features`.
+      custom_config: Holds the features section of the run config as JSON, under `features`, and
+        may hold a fingerprint of the data under `data`.
 
     Returns:
       The blocks, float32 and int64 of shape [batch, width].
     """
     features = FeaturesConfig.model_validate_json(custom_config["features"])
+    content = custom_config["features"] + custom_config.get("data", "")
+    scope = hashlib.sha256(content.encode()).hexdigest()[:8]
     blocks: dict[str, list[tf.Tensor]] = {CATEGORICAL: [], MULTIVALENT: []}
     if features.numeric:
         blocks[NUMERIC] = [_standardised(inputs, features.numeric)]
     if features.categorical:
-        ids = [_encoded(inputs[feature.name], feature) for feature in features.categorical]
+        ids = [_encoded(inputs[feature.name], feature, scope) for feature in features.categorical]
         block = tf.sparse.to_dense(_beside(ids))
         blocks[CATEGORICAL] = [tf.ensure_shape(block, [None, len(ids)])]
     for multivalent in features.multivalent:
-        ids = _encoded(inputs[multivalent.name], multivalent)
+        ids = _encoded(inputs[multivalent.name], multivalent, scope)
         blocks[MULTIVALENT].append(_padded(ids, multivalent.max_length))
     return {name: tf.concat(parts, axis=1) for name, parts in blocks.items() if parts}
 
@@ -114,8 +118,12 @@ def _standardised(
     return tf.cast(tf.concat([scaled, 1.0 - present], axis=1), tf.float32)
 
 
-def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature) -> tf.SparseTensor:
-    """Ids from 1, in the places of the raw values."""
+def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature, scope: str) -> tf.SparseTensor:
+    """Ids from 1, in the places of the raw values.
+
+    TensorFlow shares lookup tables of one name within a process, and TFT names them after the
+    operation: `scope` keeps the vocabularies of two runs in one process apart.
+    """
     if feature.buckets is not None:
         values = raw.values if raw.dtype == tf.string else tf.strings.as_string(raw.values)
         ids = tf.strings.to_hash_bucket_fast(values, feature.buckets)
@@ -126,18 +134,21 @@ def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature) -> tf.SparseTens
             top_k=feature.vocab,
             num_oov_buckets=feature.oov_buckets,
             vocab_filename=feature.name,
+            name=f"{feature.name}_{scope}",
         )
     return tf.SparseTensor(encoded.indices, encoded.values + 1, encoded.dense_shape)
 
 
 def _beside(columns: list[tf.SparseTensor]) -> tf.SparseTensor:
-    """Columns of at most one value a row, beside each other: [batch, columns].
+    """The first value of each row of each column, beside each other: [batch, columns].
 
     One sparse concatenation instead of a dense tensor for each: Transform traces this graph nine
     times, and every serving signature holds it.
     """
     shape = tf.stack([columns[0].dense_shape[0], 1])
-    narrow = [tf.SparseTensor(c.indices, c.values, shape) for c in columns]
+    # A request can hold a second value: uncut it would land in the next column.
+    cut = [tf.sparse.slice(column, [0, 0], shape) for column in columns]
+    narrow = [tf.SparseTensor(column.indices, column.values, shape) for column in cut]
     return tf.sparse.concat(1, narrow)
 
 

@@ -111,6 +111,15 @@ def test_hashes_are_those_of_the_string_and_of_the_decimals(transform: Any) -> N
     assert blocks["categorical"][0, 3] == as_text
 
 
+def test_of_several_values_where_one_belongs_the_first_counts(transform: Any) -> None:
+    # A request can hold them. Beside each other, the columns must not slip into one another.
+    single = {"age": 30.0, "place": 2.0, "device": "tv", "channel": 3}
+    several = {"age": [30.0, 5.0], "place": 2.0, "device": ["tv", "phone"], "channel": [3, 4, 5]}
+    expected, got = transform(single), transform(several)
+    for name, block in expected.items():
+        np.testing.assert_array_equal(got[name], block)
+
+
 def test_lists_are_cut_and_padded_on_the_right(transform: Any) -> None:
     blocks = transform({"topics": ["t1"], "tags": [1, 2, 3, 4]}, {"topics": ["t9", "t1", "t2"]})
     first, second = blocks["multivalent"].tolist()
