@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 import tensorflow as tf
 from deltalake import DeltaTable
+from small_disk import mount_command
 from small_examples import ROWS, SPAN, Prepared, execute, made
 from tfx.types import standard_artifacts
 
@@ -269,13 +270,9 @@ def test_a_teacher_that_predicts_nan_commits_nothing(
 def test_a_full_disk_is_one_error_and_harms_nothing(
     prepared: Prepared, features: Any, models: Any, tmp_path: Path
 ) -> None:
-    if shutil.which("unshare") is None:
-        pytest.skip("needs unshare to mount a small disk")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = f"mount -t tmpfs -o size=1m none {disk}"
-    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
-        pytest.skip("this machine does not allow to mount a small disk")
+    mount = mount_command(disk, "1m")
     command = [
         *("unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh"),
         *(sys.executable, HERE / "label_on_a_full_disk.py", disk, tmp_path / "scratch"),

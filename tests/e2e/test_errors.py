@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from small_disk import mount_command
 
 from tfx_distill.pipeline import cli, session
 from tfx_distill.schema.errors import DataError
@@ -246,12 +247,7 @@ def test_a_disk_that_is_full_while_labelling(
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = f"mount -t tmpfs -o size=64k none {disk}"
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode
-    ):
-        pytest.skip("this machine does not allow to mount a small disk")
+    mount = mount_command(disk, "64k")
     unfinished.change(labels={"table": str(disk / "labels")})
     status, output = distill("run", unfinished.file, "--until", "TeacherLabeler", mount=mount)
     assert status == 1
