@@ -31,7 +31,6 @@ from tfx_distill.schema.sections import (
     Finite,
     GateConfig,
     Kind,
-    LabelsConfig,
     LocalPath,
     Metric,
     Misfit,
@@ -40,6 +39,7 @@ from tfx_distill.schema.sections import (
     Name,
     NonNegative,
     NumericFeature,
+    OnBreach,
     Positive,
     PositiveFloat,
     PushConfig,
@@ -50,8 +50,10 @@ from tfx_distill.schema.sections import (
     TeacherModelConfig,
     Threshold,
     TrainingConfig,
+    ValidationConfig,
     refuse_repeats,
 )
+from tfx_distill.schema.stream_sections import LabelsConfig, LabelWatch, StreamConfig
 
 __all__ = [
     "BINARY_METRICS",
@@ -69,6 +71,7 @@ __all__ = [
     "Finite",
     "GateConfig",
     "Kind",
+    "LabelWatch",
     "LabelsConfig",
     "LocalPath",
     "Metric",
@@ -77,17 +80,20 @@ __all__ = [
     "Name",
     "NonNegative",
     "NumericFeature",
+    "OnBreach",
     "Positive",
     "PositiveFloat",
     "PushConfig",
     "RunConfig",
     "Section",
+    "StreamConfig",
     "StudentConfig",
     "TaskConfig",
     "TeacherConfig",
     "TeacherModelConfig",
     "Threshold",
     "TrainingConfig",
+    "ValidationConfig",
     "load",
 ]
 
@@ -104,6 +110,7 @@ class RunConfig(Section):
     teacher: TeacherConfig = TeacherConfig()
     students: tuple[StudentConfig, ...] = Field(min_length=1)
     labels: LabelsConfig = LabelsConfig()
+    stream: StreamConfig | None = None
     gate: GateConfig
     push: PushConfig
     beam: BeamConfig = BeamConfig()
@@ -117,7 +124,18 @@ class RunConfig(Section):
             self._refuse_unfit_student(student)
         self._refuse_unfit_thresholds("teacher", self.gate.teacher)
         self._refuse_unfit_thresholds("students", self.gate.students)
+        self._refuse_refresh_without_stream()
         return self
+
+    def _refuse_refresh_without_stream(self) -> None:
+        for feature in (*self.features.categorical, *self.features.multivalent):
+            if feature.refresh is not None and self.stream is None:
+                raise Misfit(
+                    "features",
+                    got=f"'refresh' of {feature.name!r} without a stream",
+                    expected="a section 'stream', or no 'refresh': a batch run learns its "
+                    "vocabularies every time",
+                )
 
     def _refuse_clashing_columns(self) -> None:
         labels = {task.label for task in self.tasks}

@@ -40,6 +40,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+OnBreach = Literal["warn", "fail"]
+
+
+class ValidationConfig(Section):
+    """When a span counts as unlike its schema, or unlike the span before it.
+
+    `drift` is the largest change of a category's share (L-infinity norm), `numeric_drift` the
+    largest Jensen-Shannon divergence of a numeric feature; None looks for none. `on_breach` says
+    whether an anomaly only warns, or stops the span before anything is trained on it.
+    """
+
+    drift: PositiveFloat | None = 0.3
+    numeric_drift: PositiveFloat | None = 0.3
+    on_breach: OnBreach = "warn"
+
+
 class DataConfig(Section):
     """Where the logged examples are and which columns identify them.
 
@@ -53,6 +69,7 @@ class DataConfig(Section):
     event_time: str
     schema_file: str | None = None
     shard_rows: Positive = 65_536
+    validation: ValidationConfig = ValidationConfig()
 
     @field_validator("spans")
     @classmethod
@@ -76,18 +93,25 @@ class NumericFeature(Section):
 
 
 class CategoricalFeature(Section):
-    """One id per example, by a learned vocabulary (`vocab`) or by hashing (`buckets`)."""
+    """One id per example, by a learned vocabulary (`vocab`) or by hashing (`buckets`).
+
+    On a stream, `refresh` learns the vocabulary again every so many spans, from those spans; ids
+    that stay keep what was learned about them.
+    """
 
     name: str
     vocab: Positive | None = None
     buckets: Positive | None = None
     oov_buckets: Positive = 1
+    refresh: Positive | None = None
     serving_value: str | int | None = None
 
     @model_validator(mode="after")
     def _one_encoding(self) -> CategoricalFeature:
         if (self.vocab is None) == (self.buckets is None):
             raise ValueError("give exactly one of 'vocab' and 'buckets'")
+        if self.refresh is not None and self.vocab is None:
+            raise ValueError("'refresh' is for features with a 'vocab': buckets never age")
         return self
 
     @property
@@ -304,13 +328,6 @@ class GateConfig(Section):
     teacher: tuple[Threshold, ...]
     slices: tuple[str, ...] = ()
     ndcg_at: Positive = 10
-
-
-class LabelsConfig(Section):
-    """The shared label table. `table` defaults to `<run folder>/labels`."""
-
-    table: LocalPath | None = None
-    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.99
 
 
 class PushConfig(Section):

@@ -15,9 +15,6 @@ from tfx_distill.schema import columns
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
 
-DRIFT_THRESHOLD = 0.3
-"""Largest change of a category's share from one span to the next that is not an anomaly."""
-
 
 def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_pb2.Schema:
     """Schema of the examples of a run.
@@ -37,6 +34,7 @@ def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_p
     if config.data.schema_file is not None:
         return _from_file(Path(config.data.schema_file), types)
     categorical = {feature.name for feature in config.features.categorical}
+    numeric = {feature.name for feature in config.features.numeric}
     schema = schema_pb2.Schema()
     for name, kind in types.items():
         feature = schema.feature.add(name=name, type=_type(kind))
@@ -47,10 +45,14 @@ def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_p
             feature.value_count.min = feature.value_count.max = 1
         if name in columns.KEYS:
             feature.presence.min_fraction = 1.0
+        limits = config.data.validation
         if name in categorical:
-            feature.drift_comparator.infinity_norm.threshold = DRIFT_THRESHOLD
+            if limits.drift is not None:
+                feature.drift_comparator.infinity_norm.threshold = limits.drift
             if pa.types.is_integer(kind):
                 feature.int_domain.is_categorical = True
+        elif name in numeric and limits.numeric_drift is not None:
+            feature.drift_comparator.jensen_shannon_divergence.threshold = limits.numeric_drift
     by_name = {feature.name: feature for feature in schema.feature}
     for task in config.tasks:
         label = by_name[task.label]
