@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfx.types import artifact
 
 from tfx_distill.labels.snapshot import Snapshot
 
-SNAPSHOT = "snapshot.json"
+SNAPSHOTS = "snapshots.json"
 
 
 class TeacherLabels(artifact.Artifact):
-    """A snapshot of the label table: one teacher's labels of one span, for ever.
+    """Snapshots of the label table: teacher labels of one span, or of a bootstrap.
 
     The labels themselves are in the table; the artifact holds where: table, version, partition.
+    `span` is the last one that is labelled.
     """
 
     TYPE_NAME = "TeacherLabels"
@@ -26,9 +29,19 @@ class TeacherLabels(artifact.Artifact):
     }
 
 
-def read_snapshot(uri: str) -> Snapshot:
-    """The snapshot that a TeacherLabels artifact points to."""
-    return Snapshot.from_json((Path(uri) / SNAPSHOT).read_text())
+def read_snapshots(uri: str) -> list[Snapshot]:
+    """The snapshots that a TeacherLabels artifact points to, by span."""
+    texts = json.loads((Path(uri) / SNAPSHOTS).read_text())
+    return [Snapshot.from_json(text) for text in texts]
+
+
+def publish(labels: TeacherLabels, snapshots: Sequence[Snapshot]) -> None:
+    """Points a TeacherLabels artifact to snapshots, of which there is at least one."""
+    folder = Path(labels.uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SNAPSHOTS).write_text(json.dumps([snapshot.to_json() for snapshot in snapshots]))
+    last = max(snapshots, key=lambda snapshot: snapshot.span)
+    labels.span, labels.teacher, labels.table_version = last.span, last.teacher, last.version
 
 
 def fingerprint(folder: str | Path) -> str:

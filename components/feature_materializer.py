@@ -15,6 +15,7 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
+from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH, WATERMARK
 from tfx_distill.datasets.example_shards import read_shard
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, RunConfig, Section, TaskConfig
@@ -51,7 +52,7 @@ def FeatureMaterializer(  # noqa: N802
       examples: From SpanExampleGen.
       transform_graph: From Transform.
       features: Output: `Split-<split>/part-*.arrow`, see `trainer.feature_table`. Keeps the span
-        and the `watermark` of the examples.
+        and the `watermark` of the examples, and names its `transform_graph`.
       config: A `MaterializerConfig` as JSON.
       beam_pipeline: Given by TFX.
 
@@ -80,7 +81,8 @@ def FeatureMaterializer(  # noqa: N802
     features.span = examples.span
     features.version = 0
     features.set_string_custom_property("file_format", feature_table.FILE_FORMAT)
-    for name in ("watermark", "rows_train", "rows_eval"):
+    features.set_string_custom_property(TRANSFORM_GRAPH, transform_graph.uri)
+    for name in (WATERMARK, "rows_train", "rows_eval"):
         features.set_int_custom_property(name, examples.get_int_custom_property(name))
 
 

@@ -27,22 +27,25 @@ def SpanExampleGen(  # noqa: N802 - the name of a component class
     config: Parameter[str],
     spans: Parameter[str],
     fingerprint: Parameter[str],
+    carried: Parameter[int] = -1,
 ) -> None:
     """Reads, checks and stores logged examples, in columns.
 
     The examples of all spans but the last, and the train files of the last, become the train split;
     the eval files of the last span become the eval split, so that every evaluated example is later
-    than every trained one.
+    than every trained one. On a stream, a later span is ingested alone, and the eval files of the
+    span before, evaluated by then, are carried over to its train split.
 
     Args:
       examples: Output, payload `FORMAT_PARQUET`: `Split-train` and `Split-eval` with shards as
         `datasets.example_shards` describes them. `span` is the last span. Custom properties:
-        `spans`, `fingerprint` (of the log files), `rows_train`, `rows_eval` and `watermark`, the
-        newest event time of the train split in seconds since the epoch.
+        `spans`, `fingerprint` (of the log files), `rows_train`, `rows_eval`, `carried` and
+        `watermark`, the newest event time of the train split in seconds since the epoch.
       config: A `datasets.logs.LogConfig` as JSON.
       spans: `FIRST-LAST`, or one number.
-      fingerprint: `datasets.logs.fingerprint` of these spans. Not read, but a part of the cache
-        key: changed files are ingested anew.
+      fingerprint: `datasets.logs.fingerprint` of these spans and `carried`. Not read, but a part of
+        the cache key: changed files are ingested anew.
+      carried: An earlier span whose eval files become a part of the train split; -1 for none.
 
     Raises:
       DataError: The logs cannot be used. Nothing is published.
@@ -57,7 +60,10 @@ def SpanExampleGen(  # noqa: N802 - the name of a component class
       StatisticsGen(examples=gen.outputs["examples"])
     """
     report = ingest(
-        logs.LogConfig.model_validate_json(config), logs.parse_spans(spans), Path(examples.uri)
+        logs.LogConfig.model_validate_json(config),
+        logs.parse_spans(spans),
+        Path(examples.uri),
+        carried=None if carried < 0 else carried,
     )
     examples.split_names = artifact_utils.encode_split_names(list(columns.SPLITS))
     examples.span = report.spans[-1]
@@ -69,18 +75,22 @@ def SpanExampleGen(  # noqa: N802 - the name of a component class
     )
     examples.set_string_custom_property("spans", spans)
     examples.set_string_custom_property("fingerprint", fingerprint)
+    examples.set_int_custom_property("carried", carried)
     examples.set_int_custom_property("watermark", report.watermark)
     for split in columns.SPLITS:
         examples.set_int_custom_property(f"rows_{split}", report.rows(split))
 
 
-def ingest(config: logs.LogConfig, spans: tuple[int, int], folder: Path) -> logs.Report:
+def ingest(
+    config: logs.LogConfig, spans: tuple[int, int], folder: Path, carried: int | None = None
+) -> logs.Report:
     """Writes the splits of these spans into `folder`, all of them or none.
 
     Args:
       config: Says where the logs are and what they hold.
       spans: First and last span.
       folder: Gets `Split-train` and `Split-eval`; what is there of these is replaced.
+      carried: An earlier span whose eval files become a part of the train split.
 
     Returns:
       What the check of the logs found.
@@ -89,7 +99,7 @@ def ingest(config: logs.LogConfig, spans: tuple[int, int], folder: Path) -> logs
       DataError: The logs cannot be used.
       EnvironmentProblem: The disk is full.
     """
-    chosen = logs.split_files(config.data, logs.select_spans(config.data, spans))
+    chosen = logs.split_files(config.data, logs.select_spans(config.data, spans), carried)
     types = logs.column_types(config, [*chosen["train"], *chosen["eval"]])
     census = logs.Census(types)
     unfinished = folder / "_unfinished"

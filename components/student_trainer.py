@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tfx.components.trainer import executor as trainer_executor
 from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import artifact, channel, standard_artifacts
+from tfx.types import channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter
-from tfx.types.standard_component_specs import TrainerSpec
+from tfx.types.standard_component_specs import BASE_MODEL_KEY, TrainerSpec
 from tfx.utils import json_utils
 
-from tfx_distill.components.artifacts import TeacherLabels, read_snapshot
+from tfx_distill.components.artifacts import TeacherLabels
+from tfx_distill.components.chunk_executor import TEACHER_LABELS, ChunkExecutor
 from tfx_distill.trainer import run
-
-TEACHER_LABELS = "teacher_labels"
 
 
 class StudentTrainerSpec(TrainerSpec):
@@ -26,32 +22,21 @@ class StudentTrainerSpec(TrainerSpec):
     }
 
 
-class Executor(trainer_executor.GenericExecutor):
-    """TFX's generic trainer; hands the snapshot of the label table to the run_fn."""
-
-    def _GetFnArgs(  # noqa: N802
-        self,
-        input_dict: dict[str, list[artifact.Artifact]],
-        output_dict: dict[str, list[artifact.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> Any:
-        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        for labels in input_dict.get(TEACHER_LABELS, []):
-            fn_args.custom_config[run.TEACHER_LABELS] = read_snapshot(labels.uri).to_json()
-        return fn_args
-
-
 class StudentTrainer(base_component.BaseComponent):
     """Trains a student with teacher labels, or its undistilled twin without them.
 
     Args:
-      examples: The feature table, from FeatureMaterializer.
-      transform_graph: The graph that made it; becomes part of the exported model.
+      examples: The window: feature tables, from FeatureMaterializer.
+      transform_graph: The graph that made those which do not say so; becomes part of the exported
+        model.
       job: What to train.
-      teacher_labels: From TeacherLabeler; None for a twin.
+      teacher_labels: From TeacherLabeler, for each of the examples. Examples without any are left
+        out of the window. A twin learns from no label, and is given them only to see the same
+        examples as its student; None takes all examples.
+      base_model: The model to go on from; none or an empty channel starts anew.
 
-    Outputs: `model` (a SavedModel with the serving heads only) and `model_run` (TensorBoard logs
-    and `training.json`).
+    Outputs: `model` (a SavedModel with the serving heads only, and the state to go on from) and
+    `model_run` (TensorBoard logs and `training.json`).
 
     Example:
       StudentTrainer(
@@ -63,7 +48,7 @@ class StudentTrainer(base_component.BaseComponent):
     """
 
     SPEC_CLASS = StudentTrainerSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ChunkExecutor)
 
     def __init__(
         self,
@@ -71,8 +56,10 @@ class StudentTrainer(base_component.BaseComponent):
         transform_graph: channel.BaseChannel,
         job: run.TrainingJob,
         teacher_labels: channel.BaseChannel | None = None,
+        base_model: channel.BaseChannel | None = None,
     ) -> None:
-        optional = {} if teacher_labels is None else {TEACHER_LABELS: teacher_labels}
+        given = {TEACHER_LABELS: teacher_labels, BASE_MODEL_KEY: base_model}
+        optional = {key: value for key, value in given.items() if value is not None}
         spec = StudentTrainerSpec(
             examples=examples,
             transform_graph=transform_graph,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tfx_distill.schema import columns
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.config import DataConfig
-from tfx_distill.schema.errors import DataError
+from tfx_distill.schema.errors import ConfigError, DataError
 
 
 class LogFile(NamedTuple):
@@ -83,43 +83,93 @@ def select_spans(data: DataConfig, requested: tuple[int, int] | None = None) -> 
     return list(range(first, last + 1))
 
 
-def split_files(data: DataConfig, spans: Iterable[int]) -> dict[Split, list[LogFile]]:
+def complete_spans(data: DataConfig, success_file: str | None) -> list[int]:
+    """Numbers of the spans that can be processed, ascending.
+
+    A complete span has train and eval files, and each folder that holds one of them also holds
+    `success_file`, which is written after them. Looks at names only.
+
+    Args:
+      data: Says where the logs are.
+      success_file: Name of the file; None takes a span as soon as it has files of both splits.
+
+    Raises:
+      ConfigError: Several spans share a folder, so that a file in it cannot speak for one of them.
+      DataError: There is no file at all.
+    """
+    if success_file is not None and "{SPAN}" not in data.spans.rpartition("/")[0]:
+        raise ConfigError(
+            "stream.success_file",
+            got=f"{success_file!r} with data.spans: {data.spans}",
+            expected="a folder for each span, that is {SPAN} before the last '/' of data.spans",
+            fix="Give each span a folder, or set `stream.success_file: null` to take a span as "
+            "soon as it has files.",
+        )
+    splits: dict[int, set[Split]] = {}
+    folders: dict[int, set[Path]] = {}
+    for file in files(data):
+        splits.setdefault(file.span, set()).add(file.split)
+        folders.setdefault(file.span, set()).add(file.path.parent)
+    return [
+        span
+        for span in sorted(splits)
+        if len(splits[span]) == len(columns.SPLITS)
+        and (
+            success_file is None
+            or all((folder / success_file).exists() for folder in folders[span])
+        )
+    ]
+
+
+def split_files(
+    data: DataConfig, spans: Iterable[int], carried: int | None = None
+) -> dict[Split, list[LogFile]]:
     """Files of the train and eval split of a run over these spans.
 
     Of the last span, the train files are trained on and the eval files are evaluated; all files
     of earlier spans are trained on. So every evaluated example is later than every trained one.
 
+    Args:
+      data: Says where the logs are.
+      spans: Numbers of the spans.
+      carried: An earlier span whose eval files are trained on before all others: on a stream, the
+        span before, whose train files have been trained on already.
+
     Raises:
       DataError: One of the spans lacks the files of a split.
     """
     spans = sorted(spans)
-    chosen = [file for file in files(data) if file.span in set(spans)]
-    for span in spans:
-        for split in columns.SPLITS:
-            if not any(file.span == span and file.split == split for file in chosen):
-                raise DataError(
-                    f"span {span} of {data.spans}",
-                    got=f"no {split} file",
-                    expected="train and eval files in every span",
-                    fix=f"Bring the {split} files of the span, or leave the span out.",
-                )
-    train = [file for file in chosen if file.span < spans[-1] or file.split == "train"]
-    return {"train": train, "eval": [file for file in chosen if file not in train]}
+    wanted = _parts(spans, carried)
+    chosen = [file for file in files(data) if (file.span, file.split) in wanted]
+    missing = wanted - {(file.span, file.split) for file in chosen}
+    if missing:
+        span, split = min(missing)
+        raise DataError(
+            f"span {span} of {data.spans}",
+            got=f"no {split} file",
+            expected="train and eval files in every span",
+            fix=f"Bring the {split} files of the span, or leave the span out.",
+        )
+    evaluated = (spans[-1], "eval")
+    return {
+        "train": [file for file in chosen if (file.span, file.split) != evaluated],
+        "eval": [file for file in chosen if (file.span, file.split) == evaluated],
+    }
 
 
-def fingerprint(data: DataConfig, spans: Iterable[int]) -> str:
-    """Digest of the names, sizes and modification times of the files of these spans.
+def fingerprint(data: DataConfig, spans: Iterable[int], carried: int | None = None) -> str:
+    """Digest of the names, sizes and modification times of the files that `split_files` chooses.
 
     It costs no reading, and tells a pipeline that cached results are stale.
 
     Returns:
       32 hexadecimal digits.
     """
-    wanted = set(spans)
+    wanted = _parts(spans, carried)
     root = Path(re.split(r"[{*?\[]", data.spans, maxsplit=1)[0]).parent
     digest = hashlib.sha256()
     for file in files(data):
-        if file.span in wanted:
+        if (file.span, file.split) in wanted:
             stat = file.path.stat()
             name = file.path.relative_to(root).as_posix()
             digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
@@ -141,6 +191,12 @@ def parse_spans(text: str) -> tuple[int, int]:
             fix="Write for example 0-3.",
         )
     return int(match[1]), int(match[2] or match[1])
+
+
+def _parts(spans: Iterable[int], carried: int | None) -> set[tuple[int, Split]]:
+    """The splits of these spans, and the eval split of the span that is carried over."""
+    parts = {(span, split) for span in spans for split in columns.SPLITS}
+    return parts if carried is None else parts | {(carried, "eval")}
 
 
 def _regex(pattern: str) -> str:

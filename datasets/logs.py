@@ -19,6 +19,7 @@ from tfx_distill.datasets.log_columns import LogConfig, require_serving_values
 from tfx_distill.datasets.log_files import (
     LogFile,
     available_spans,
+    complete_spans,
     files,
     fingerprint,
     parse_spans,
@@ -40,6 +41,7 @@ __all__ = [
     "available_spans",
     "check",
     "column_types",
+    "complete_spans",
     "files",
     "fingerprint",
     "parse_spans",
@@ -69,7 +71,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found: counts, times, canonical types by output column, and warnings."""
+    """What a check found: counts, times, canonical types by output column, and warnings.
+
+    Where the eval split of the span before is trained on, it is one of the parts.
+    """
 
     parts: tuple[Part, ...]
     types: dict[str, pa.DataType]

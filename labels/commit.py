@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,28 +10,26 @@ from typing import Any
 
 import numpy as np
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import (
-    AddAction,
-    CommitProperties,
-    RemoveAction,
-    Transaction,
-)
+from deltalake.transaction import AddAction, RemoveAction, Transaction
 
-from tfx_distill.labels import partition
+from tfx_distill.labels.files import files_of
 from tfx_distill.labels.history import committed, transaction_id
 from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShard
-from tfx_distill.labels.snapshot import Snapshot, files_of, open_labels
+from tfx_distill.labels.snapshot import Snapshot, open_labels
 from tfx_distill.labels.table import open_for
+from tfx_distill.labels.transaction import removal, until_written, write_version
 from tfx_distill.schema import columns
-from tfx_distill.schema.errors import EnvironmentProblem, LabelError
-
-_TRIES = 50
+from tfx_distill.schema.errors import LabelError
 
 
-def commit(table: str | Path, shards: Sequence[LabelShard], provenance: Provenance) -> Snapshot:
+def commit(
+    table: str | Path,
+    shards: Sequence[LabelShard],
+    provenance: Provenance,
+    quality: Mapping[str, Any] | None = None,
+) -> Snapshot:
     """Makes label shards visible, all at once; creates the table on first use.
 
     The shards replace what the same teacher had committed for the same span and splits. If the
@@ -46,12 +42,14 @@ def commit(table: str | Path, shards: Sequence[LabelShard], provenance: Provenan
       table: Folder of the label table.
       shards: Finished shards of one teacher and one span, of one or more splits.
       provenance: Where the labels come from; stored in the commit.
+      quality: What was measured on the labels, as values that JSON has; stored in the commit.
 
     Raises:
       LabelError: There are no labels, a shard is gone, an id occurs twice within a split, or the
         folder holds another kind of table.
       EnvironmentProblem: The commit cannot be written.
-      ValueError: The shards are of several teachers, spans or sets of tasks.
+      ValueError: The shards are of several teachers, spans or sets of tasks, or `quality` holds NaN
+        or infinity.
     """
     table = Path(table)
     partitions = _by_partition(table, shards)
@@ -59,47 +57,38 @@ def commit(table: str | Path, shards: Sequence[LabelShard], provenance: Provenan
         _refuse_duplicates(table, group)
     first = shards[0]
     teacher, span = first.partition.teacher, first.partition.span
-    metadata = {
-        "key": provenance.key,
-        "teacher": teacher,
-        "span": span,
-        "rows": {
-            target.split: sum(shard.rows for shard in group) for target, group in partitions.items()
-        },
-        **asdict(provenance),
+    rows = {
+        target.split: sum(shard.rows for shard in group) for target, group in partitions.items()
     }
-    failure: Exception | None = None
-    for _ in range(_TRIES):
-        try:
-            delta = open_for(table, first.kinds)
-            known = committed(table, delta, provenance.key)
-            if known is not None:
-                snapshot, info = known
-                same = (snapshot.teacher, snapshot.span) == (teacher, span)
-                if same and metadata["rows"].keys() <= info["rows"].keys():
-                    return snapshot
-            version = delta.version() + 1
-            _commit_once(table, delta, version, partitions, metadata)
-        except CommitFailedError as error:
-            # Another writer took the version: look at the table again, then try the next one.
-            failure = error
-            time.sleep(random.uniform(0.005, 0.05))
-        except (DeltaError, OSError) as error:
-            failure = error
-            break
-        else:
-            return Snapshot(str(table), version, teacher, span)
-    raise EnvironmentProblem(
-        str(table),
-        got=f"a commit that failed: {' '.join(str(failure).split())}",
-        expected="a commit in the log of the table",
-        fix="Check free space, permissions and other writers there, then run again; the table is "
-        "as it was before.",
-    ) from failure
+    metadata = json.dumps(
+        {
+            "key": provenance.key,
+            "teacher": teacher,
+            "span": span,
+            "rows": rows,
+            **asdict(provenance),
+            "quality": None if quality is None else dict(quality),
+        },
+        allow_nan=False,
+    )
+
+    def attempt() -> Snapshot:
+        delta = open_for(table, first.kinds)
+        known = committed(table, delta, provenance.key)
+        if known is not None:
+            snapshot, splits = known
+            if (snapshot.teacher, snapshot.span) == (teacher, span) and rows.keys() <= splits:
+                return snapshot
+        # The protocol allows for one version of a transaction id: that of this commit.
+        mark = Transaction(transaction_id(provenance.key), delta.version() + 1)
+        version = write_version(delta, _actions(table, delta, partitions), metadata, [mark])
+        return Snapshot(str(table), version, teacher, span)
+
+    return until_written(table, attempt)
 
 
 def find(table: str | Path, key: str) -> Snapshot | None:
-    """The newest commit with this content key whose files are still there, if any.
+    """The newest commit with this content key whose labels have not expired, nor gone, if any.
 
     Args:
       table: Folder of the label table; need not exist.
@@ -137,40 +126,21 @@ def _by_partition(table: Path, shards: Sequence[LabelShard]) -> dict[Partition, 
     return groups
 
 
-def _commit_once(
-    table: Path,
-    delta: DeltaTable,
-    version: int,
-    partitions: Mapping[Partition, Sequence[LabelShard]],
-    metadata: Mapping[str, Any],
-) -> None:
-    """Writes exactly `version` of the table, or raises CommitFailedError if it is taken."""
+def _actions(
+    table: Path, delta: DeltaTable, partitions: Mapping[Partition, Sequence[LabelShard]]
+) -> list[AddAction | RemoveAction]:
+    """What replaces the files of these partitions by their shards."""
     added = {shard.path: shard for group in partitions.values() for shard in group}
     live = {path: target for target in partitions for path in files_of(delta, target)}
-    now = int(time.time() * 1000)
-    actions: list[AddAction | RemoveAction] = [
+    return [
         # The protocol forbids to add and remove one path in one commit.
         *(
-            RemoveAction(path, True, now, _size(table / path), target.values)
+            removal(path, _size(table / path), target)
             for path, target in live.items()
             if path not in added
         ),
         *(_add_action(table, shard) for path, shard in added.items() if path not in live),
     ]
-    delta.create_write_transaction(
-        actions,
-        "append",
-        delta.schema(),
-        list(partition.COLUMNS),
-        commit_properties=CommitProperties(
-            # Spark shows this field in DESCRIBE HISTORY; own fields it would not.
-            custom_metadata={"userMetadata": json.dumps(metadata)},
-            # No silent retry at a later version: it would keep the files of a concurrent
-            # labelling of the same partition beside ours, and the version would be unknown.
-            max_commit_retries=0,
-            app_transactions=[Transaction(transaction_id(metadata["key"]), version)],
-        ),
-    )
 
 
 def _add_action(table: Path, shard: LabelShard) -> AddAction:

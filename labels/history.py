@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 
+from tfx_distill.labels.files import files_of
+from tfx_distill.labels.log import read_commit
+from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
-from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.labels.snapshot import Snapshot, stored_files
+from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
 
 
@@ -21,15 +24,20 @@ def provenance_of(snapshot: Snapshot) -> Provenance:
     Raises:
       LabelError: The version is not a commit of labels.
     """
-    info = _label_info(Path(snapshot.table), snapshot.version)
-    if info is None:
+    commit = read_commit(Path(snapshot.table), snapshot.version)
+    if commit is None or not commit.labels:
         raise LabelError(
             str(snapshot),
             got="a version that is no commit of labels",
             expected="the version that committed them",
             fix="Use the snapshot that the labelling returned.",
         )
-    return Provenance(**{name: info[name] for name in Provenance.__dataclass_fields__})
+    return provenance_in(commit.metadata)
+
+
+def provenance_in(metadata: Mapping[str, Any]) -> Provenance:
+    """The provenance that a commit of labels carries."""
+    return Provenance(**{name: metadata[name] for name in Provenance.__dataclass_fields__})
 
 
 def transaction_id(key: str) -> str:
@@ -37,36 +45,25 @@ def transaction_id(key: str) -> str:
     return f"tfx-distill/labels/{key}"
 
 
-def committed(table: Path, delta: DeltaTable, key: str) -> tuple[Snapshot, dict[str, Any]] | None:
-    """The newest readable commit with this content key, and what it says about itself."""
+def committed(table: Path, delta: DeltaTable, key: str) -> tuple[Snapshot, set[str]] | None:
+    """The newest readable commit with this content key, and the splits that it is about.
+
+    Args:
+      table: Folder of the label table.
+      delta: Its newest version, loaded.
+      key: `Provenance.key`.
+    """
     # A transaction id survives checkpoints and needs no walk through the log.
     version = delta.transaction_version(transaction_id(key))
-    info = None if version is None else _label_info(table, version)
-    if version is None or info is None:
+    commit = None if version is None else read_commit(table, version)
+    if version is None or commit is None or not commit.labels:
         return None
-    snapshot = Snapshot(str(table), version, info["teacher"], info["span"])
-    splits = [split for split, rows in info["rows"].items() if rows]
-    if not all(os.path.exists(path) for split in splits for path in snapshot.files(split)):
-        return None
-    return snapshot, info
-
-
-def _label_info(table: Path, version: int) -> dict[str, Any] | None:
-    """Our metadata of one commit.
-
-    Read from the log file itself: `DeltaTable.history` numbers commits by counting back from the
-    version that was loaded, which is wrong while others commit.
-    """
-    log = table / "_delta_log" / f"{version:020d}.json"
-    try:
-        lines = log.read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    for line in lines:
-        text = json.loads(line).get("commitInfo", {}).get("userMetadata")
-        # Other tools write what they like into this field.
-        with contextlib.suppress(TypeError, ValueError):
-            info = json.loads(text)
-            if isinstance(info, dict) and "key" in info:
-                return info
-    return None
+    rows: dict[Split, int] = commit.metadata["rows"]
+    snapshot = Snapshot(str(table), version, commit.metadata["teacher"], commit.metadata["span"])
+    for split in (split for split in rows if rows[split]):
+        # Files of expired labels may still lie there, until they are vacuumed.
+        if not files_of(delta, Partition(snapshot.teacher, snapshot.span, split)):
+            return None
+        if not all(os.path.exists(path) for path in stored_files(snapshot, split)):
+            return None
+    return snapshot, set(rows)

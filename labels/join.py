@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tfx_distill.labels.shard import shard_of
-from tfx_distill.labels.snapshot import Snapshot, open_labels
+from tfx_distill.labels.snapshot import Snapshot, files_by_snapshot, named, open_labels
 from tfx_distill.schema import columns
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
@@ -25,10 +25,10 @@ class Coverage:
     """How many examples have a teacher label.
 
     Attributes:
-      examples: Examples joined so far.
+      examples: Examples joined so far, those of a shard once.
       labelled: Those of them with a label.
-      labels: Rows of the label table in that split; more than `labelled` after the last shard
-        means labels of unknown examples.
+      labels: Rows of the label files of that split; more than `labelled` after the last shard
+        means labels of unknown examples, or that several snapshots label the same ones.
     """
 
     examples: int
@@ -48,21 +48,26 @@ class LabelJoiner:
     whose ids are all in the label file of the same name costs one read of that file; each shard
     with other ids costs a scan of the ids of the other files, until all are found.
 
+    Of several snapshots the last one that labels an example wins. Each is searched as above, the
+    last one first, for the ids that those after it lack.
+
     Args:
-      snapshot: Labels to join.
+      snapshots: Labels to join.
       split: Which split of them.
       kinds: Kind of each wanted task, `binary` or `regression`.
 
     Raises:
-      LabelError: The snapshot cannot be read, or has no such split.
+      LabelError: A snapshot cannot be read or has expired, or none has such a split.
     """
 
-    def __init__(self, snapshot: Snapshot, split: Split, kinds: Mapping[str, str]) -> None:
-        self._where = f"{snapshot}, split {split}"
-        self._files = snapshot.files(split)
+    def __init__(
+        self, snapshots: Snapshot | Sequence[Snapshot], split: Split, kinds: Mapping[str, str]
+    ) -> None:
+        snapshots = [snapshots] if isinstance(snapshots, Snapshot) else snapshots
+        self._where = f"{named(snapshots)}, split {split}"
+        self._groups = files_by_snapshot(snapshots, split)
         self._columns = {task: columns.teacher_label(task, kind) for task, kind in kinds.items()}
-        self._examples = 0
-        self._labelled = 0
+        self._counts: dict[str, tuple[int, int]] = {}
 
     def join(
         self, shard: str, example_id: npt.NDArray[np.int64]
@@ -70,7 +75,8 @@ class LabelJoiner:
         """Labels of one shard of examples, in the order of the examples.
 
         Args:
-          shard: Name of the example shard: its own label file is looked into first.
+          shard: Name of the example shard: its own label file is looked into first. Joined again,
+            it replaces what was counted before.
           example_id: int64, shape [n].
 
         Returns:
@@ -84,21 +90,26 @@ class LabelJoiner:
         position = pc.index_in(ids, value_set=wanted).to_numpy()
         labels = {task: np.zeros(len(wanted), np.float32) for task in self._columns}
         present = np.zeros(len(wanted), np.bool_)
-        own_first = sorted(self._files, key=lambda path: shard_of(path) != shard)
+        own_first = (
+            path
+            for group in self._groups
+            for path in sorted(group, key=lambda path: shard_of(path) != shard)
+        )
         for path in own_first:
             if present.all():
                 break
             with open_labels(path, [columns.EXAMPLE_ID, *self._columns.values()]) as file:
                 self._look_into(path, file, wanted.to_numpy(), labels, present)
         found = present[position]
-        self._examples += len(found)
-        self._labelled += int(found.sum())
+        self._counts[shard] = len(found), int(found.sum())
         return {task: values[position] for task, values in labels.items()}, found
 
     def coverage(self) -> Coverage:
-        """Counts over all shards joined so far."""
-        labels = sum(pq.read_metadata(path).num_rows for path in self._files)
-        return Coverage(self._examples, self._labelled, labels)
+        """Counts over all shards joined so far, each once, however many epochs there were."""
+        labels = sum(pq.read_metadata(path).num_rows for group in self._groups for path in group)
+        examples = sum(count for count, _ in self._counts.values())
+        labelled = sum(count for _, count in self._counts.values())
+        return Coverage(examples, labelled, labels)
 
     def require_coverage(self, minimum: float) -> None:
         """Refuses to go on with too few labels.
@@ -142,13 +153,14 @@ class LabelJoiner:
             portion = file.read_row_groups(groups, list(self._columns.values()))
             for task, column in self._columns.items():
                 values = portion[column].to_numpy()[rows]
+                # Nulls become NaN: a compacted file has them where its teacher lacks the task.
                 finite = np.isfinite(values)
                 if not finite.all():
                     raise LabelError(
                         f"{path}, column {column}, example_id {ids[rows[np.argmin(finite)]]}",
                         got=f"{int((~finite).sum())} labels that are not finite",
                         expected="finite labels",
-                        fix="Label the span again: the file was not written by tfx-distill.",
+                        fix="Label the span again, with a teacher of that task.",
                     )
                 labels[task][hits] = values
             present[hits] = True

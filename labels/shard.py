@@ -25,7 +25,9 @@ from tfx_distill.schema import columns
 from tfx_distill.schema.errors import EnvironmentProblem, LabelError
 
 _DIGEST_DIGITS = 16
-_SUFFIX = ".parquet"
+SUFFIX = ".parquet"
+"""Of the name of a finished label file; `PARTIAL` that of one that is still written."""
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class LabelShard:
 
 def shard_of(path: str) -> str:
     """Name of the example shard that a label file belongs to."""
-    return os.path.basename(path)[: -len(_SUFFIX) - _DIGEST_DIGITS - 1]
+    return os.path.basename(path)[: -len(SUFFIX) - _DIGEST_DIGITS - 1]
 
 
 class LabelShardWriter:
@@ -104,7 +106,7 @@ class LabelShardWriter:
         self._kinds = dict(kinds)
         self._schema = columns.label_table(self._kinds)
         self._scored_at = pa.scalar(scored_at, self._schema.field(columns.SCORED_AT).type)
-        self._partial = self._table / partition.folder / f"{name}-{uuid4().hex}.partial"
+        self._partial = self._table / partition.folder / f"{name}-{uuid4().hex}{PARTIAL}"
         self._rows = 0
         self._ranges: dict[str, tuple[Any, Any]] = {}
         self._writer: pq.ParquetWriter | None = None
@@ -210,7 +212,7 @@ class LabelShardWriter:
         path, size = "", 0
         # Some readers, pyarrow 18 among them, fail on a file without row groups.
         if self._rows:
-            file = f"{self._name}-{_digest(self._partial)[:_DIGEST_DIGITS]}{_SUFFIX}"
+            file = f"{self._name}-{_digest(self._partial)[:_DIGEST_DIGITS]}{SUFFIX}"
             path, size = f"{self._partition.folder}/{file}", self._partial.stat().st_size
             os.replace(self._partial, self._partial.with_name(file))
         self._shard = LabelShard(

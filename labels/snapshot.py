@@ -7,14 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from tfx_distill.labels import partition
+from tfx_distill.labels.files import files_of
+from tfx_distill.labels.log import expired_span
 from tfx_distill.labels.partition import Partition
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
@@ -51,27 +52,10 @@ class Snapshot:
         """Absolute paths of the label files of a split, sorted.
 
         Raises:
-          LabelError: This version of the table cannot be read any more, or has no such split.
+          LabelError: This version of the table cannot be read any more, its labels have expired, or
+            it has no such split.
         """
-        try:
-            table = DeltaTable(self.table, version=self.version)
-            files = files_of(table, Partition(self.teacher, self.span, split))
-        except (DeltaError, OSError) as error:
-            raise LabelError(
-                str(self),
-                got=" ".join(str(error).split()),
-                expected="a readable version of a label table",
-                fix="Restore the table and its log, or label the span again.",
-            ) from error
-        if not files:
-            raise LabelError(
-                f"{self}, split {split}",
-                got="no label files",
-                expected="the labels of that split",
-                fix="Label that split with this teacher.",
-            )
-        root = os.path.abspath(self.table)
-        return [os.path.join(root, path) for path in sorted(files)]
+        return files_by_snapshot([self], split)[0]
 
     def __str__(self) -> str:
         return f"{self.table} (version {self.version}, teacher {self.teacher}, span {self.span})"
@@ -96,18 +80,71 @@ def read(
                 yield pa.Table.from_batches([batch])
 
 
-def files_of(table: DeltaTable, target: Partition) -> list[str]:
-    """Files of a partition in the loaded version of a table, as paths relative to the table."""
-    # Both sides spell the table's own folder as a URL does; its files are spelt as they are.
-    root = urlsplit(table.table_uri).path
-    uris = table.file_uris(
-        file_pruning_predicate=[
-            (partition.TEACHER, "=", target.teacher),
-            (partition.SPAN, "=", target.span),
-            (partition.SPLIT, "=", target.split),
-        ]
+def files_by_snapshot(snapshots: Sequence[Snapshot], split: Split) -> list[list[str]]:
+    """Absolute paths of the label files of a split, by snapshot, the last snapshot first.
+
+    Those of a snapshot are sorted; a file of several snapshots is only in the last one's.
+
+    Raises:
+      LabelError: A version of the table cannot be read any more, labels have expired, or no
+        snapshot has that split.
+    """
+    groups: list[list[str]] = []
+    seen: set[str] = set()
+    for snapshot in reversed(snapshots):
+        files = stored_files(snapshot, split)
+        if not all(os.path.exists(path) for path in files):
+            _refuse_expired(snapshot)
+        groups.append([path for path in files if path not in seen])
+        seen.update(files)
+    if not seen:
+        raise LabelError(
+            f"{named(snapshots)}, split {split}",
+            got="no label files",
+            expected="the labels of that split",
+            fix="Label that split with this teacher.",
+        )
+    return groups
+
+
+def stored_files(snapshot: Snapshot, split: Split) -> list[str]:
+    """Absolute paths of a split's label files, sorted, as the log names them: they may be gone.
+
+    Raises:
+      LabelError: This version of the table cannot be read any more.
+    """
+    try:
+        table = DeltaTable(snapshot.table, version=snapshot.version)
+        files = files_of(table, Partition(snapshot.teacher, snapshot.span, split))
+    except (DeltaError, OSError) as error:
+        raise LabelError(
+            str(snapshot),
+            got=" ".join(str(error).split()),
+            expected="a readable version of a label table",
+            fix="Restore the table and its log, or label the span again.",
+        ) from error
+    root = os.path.abspath(snapshot.table)
+    return [os.path.join(root, path) for path in sorted(files)]
+
+
+def named(snapshots: Sequence[Snapshot]) -> str:
+    """What to call some snapshots in a message."""
+    last = str(snapshots[-1]) if snapshots else "no snapshot"
+    return last if len(snapshots) < 2 else f"{last} and {len(snapshots) - 1} before it"
+
+
+def _refuse_expired(snapshot: Snapshot) -> None:
+    """Explains files that are gone on purpose; gone in another way, whoever opens them says so."""
+    last = expired_span(Path(snapshot.table), since=snapshot.version)
+    if last is None or last < snapshot.span:
+        return
+    raise LabelError(
+        str(snapshot),
+        got=f"labels that have expired: those of the spans up to {last} were removed, as "
+        "labels.keep_spans asks for",
+        expected="labels of a span that is kept",
+        fix="Raise labels.keep_spans, then label the span again with `distill backfill`.",
     )
-    return [uri.removeprefix(root) for uri in uris]
 
 
 @contextmanager

@@ -8,49 +8,26 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tfx_distill.schema.errors import ConfigError, DataError, DistillError, EnvironmentProblem
+from tfx_distill.pipeline import telling
+from tfx_distill.pipeline.stream_commands import (
+    STUDENTS_ONLY,
+    backfill,
+    labels,
+    process,
+    require_own_run_folder,
+    status,
+    watch,
+)
+from tfx_distill.pipeline.telling import CONFIG, SPANS, explained
+from tfx_distill.schema.errors import ConfigError
 
-CONFIG = click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
-SPANS = click.option("--spans", metavar="A..B", help="First and last span; all by default.")
-
-
-def explained(command: Callable[..., None]) -> Callable[..., None]:
-    """Prints a DistillError in words instead of a stack trace, and exits with 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except DistillError as error:
-            tell(error)
-            sys.exit(1)
-        except OSError as error:
-            where = error.filename or "the file system"
-            tell(
-                EnvironmentProblem(
-                    str(where),
-                    got=error.strerror or str(error),
-                    expected="a place that can be read and written",
-                    fix="Check free space, permissions, and `root` in the config.",
-                )
-            )
-            sys.exit(1)
-
-    return wrapped
-
-
-def tell(error: DistillError) -> None:
-    """Prints where it went wrong, what was found and expected, and what to do."""
-    click.secho(f"error: {error.where}", fg="red", err=True)
-    for title, text in (("got", error.got), ("expected", error.expected), ("fix", error.fix)):
-        click.echo(f"  {title + ':':<10}{text}", err=True)
+if TYPE_CHECKING:
+    from tfx_distill.schema.config import RunConfig
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -124,7 +101,7 @@ def check(config_file: Path, spans: str | None) -> None:
     from tfx_distill.schema import config as run_config
 
     config = run_config.load(config_file)
-    report = logs.check(config, _spans(spans))
+    report = logs.check(config, telling.spans(spans))
     click.echo(config.to_yaml())
     for part in report.parts:
         click.echo(f"span {part.span} {part.split}: {part.rows:,} examples in {part.files} file(s)")
@@ -140,33 +117,50 @@ def check(config_file: Path, spans: str | None) -> None:
 @main.command()
 @CONFIG
 @SPANS
+@STUDENTS_ONLY
 @click.option("--until", metavar="COMPONENT", help="Stop after this component.")
 @click.option("--seed", type=int, help="Instead of the config's seed.")
 @explained
-def run(config_file: Path, spans: str | None, until: str | None, seed: int | None) -> None:
-    """Run the pipeline, or what is left of it to do."""
+def run(
+    config_file: Path, spans: str | None, students_only: bool, until: str | None, seed: int | None
+) -> None:
+    """Run the pipeline, or what is left of it to do: one batch, or every pending span."""
     from tfx_distill.schema import config as run_config
 
     config = run_config.load(config_file, {} if seed is None else {"seed": seed})
-    click.echo(f"Starting {config.name}: importing TFX and TensorFlow", err=True)
-    from tfx_distill.pipeline import run_log
-
-    log = run_log.divert(config.run_folder)
+    chosen = telling.spans(spans)
+    _refuse_batch_options(config, students_only=students_only, until=until)
+    require_own_run_folder(config, students_only=students_only)
+    log = telling.diverted(config)
+    if config.stream is not None:
+        process(config, chosen, log, students_only=students_only)
+        return
     from rich.console import Console
 
     from tfx_distill.pipeline import session, summary
 
-    result, error = session.run(config, spans=_spans(spans), until=until)
+    result, error = session.run(config, spans=chosen, until=until)
     summary.show(result, Console())
     if error is not None:
-        known = _known(error)
-        if known is None:
-            click.secho(f"error: {_first_line(error)}", fg="red", err=True)
-            click.echo(f"  The stack trace is in {log}", err=True)
-        else:
-            tell(known)
-        click.echo("  What was finished is kept: `distill run` goes on from there.", err=True)
+        telling.failed(error, log)
         sys.exit(1)
+
+
+def _refuse_batch_options(config: RunConfig, *, students_only: bool, until: str | None) -> None:
+    if config.stream is None and students_only:
+        raise ConfigError(
+            "--students-only",
+            got="a config without the section 'stream'",
+            expected="a stream",
+            fix="Add `stream: {}` to the config.",
+        )
+    if config.stream is not None and until is not None:
+        raise ConfigError(
+            "--until",
+            got="a stream",
+            expected="a batch: the span after this one would lack what was left out",
+            fix="Leave it out, or name the spans with --spans.",
+        )
 
 
 @main.command()
@@ -197,27 +191,5 @@ def doctor(root: str) -> None:
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def _spans(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    from tfx_distill.datasets.logs import parse_spans
-
-    try:
-        return parse_spans(text.replace("..", "-"))
-    except DataError:
-        raise ConfigError(
-            "--spans", got=repr(text), expected="A..B, or one number", fix="Write for example 0..3."
-        ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _known(error: BaseException | None) -> DistillError | None:
-    """Our own error behind what Beam or TFX made of it."""
-    while error is not None:
-        if isinstance(error, DistillError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+for command in (watch, status, backfill, labels):
+    main.add_command(command)

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from tfx_distill.components import evaluation_result
-from tfx_distill.components.artifacts import read_snapshot
+from tfx_distill.components.artifacts import read_snapshots
+from tfx_distill.components.lineage_properties import WATERMARK
+from tfx_distill.components.teacher_labeler import QUALITY
 from tfx_distill.pipeline import lineage
-from tfx_distill.pipeline.local_runner import Outcome
-from tfx_distill.pipeline.summary import StepSummary, StudentSummary, Summary, transfer
+from tfx_distill.pipeline.graph import LABELER, Input
+from tfx_distill.pipeline.local_runner import Outcome, resident_mib
+from tfx_distill.pipeline.summary import (
+    LabelSummary,
+    StepSummary,
+    StudentSummary,
+    Summary,
+    transfer,
+)
 from tfx_distill.schema.config import RunConfig, StudentConfig
 from tfx_distill.trainer.run import RECORD
 
 
-def summarise(config: RunConfig, outcome: Outcome, spans: str) -> Summary:
+def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
     """Reads what a run left behind; parts that it did not reach are None or empty."""
     store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
     found = lineage.outputs(store, outcome.run_id)
     examples = found.get("SpanExampleGen", {}).get("examples")
     teacher = found.get("TeacherEvaluator", {}).get("evaluation")
-    labels = found.get("TeacherLabeler", {}).get("teacher_labels")
     students = []
     for student in config.students:
         if f"StudentEvaluator.{student.name}" in found:
             students.append(_student(student, found))
-    snapshot = None if labels is None else read_snapshot(labels.uri)
     return Summary(
         name=config.name,
         run_id=outcome.run_id,
         seed=config.seed,
-        spans=spans,
+        first_span=source.first,
+        last_span=source.last,
+        carried=source.carried,
+        finished=time.time(),
+        resident_mib=resident_mib(),
         examples={}
         if examples is None
         else {split: int(examples.properties[f"rows_{split}"]) for split in ("train", "eval")},
@@ -42,16 +54,30 @@ def summarise(config: RunConfig, outcome: Outcome, spans: str) -> Summary:
         failed=None if outcome.error is None else str(outcome.error),
         teacher=None if teacher is None else evaluation_result.verdict(teacher.uri),
         teacher_parameters=_parameters(found, "TeacherTrainer"),
-        labels=None
-        if snapshot is None
-        else {
-            "table": snapshot.table,
-            "version": snapshot.version,
-            "teacher": snapshot.teacher,
-            "span": snapshot.span,
-        },
+        labels=_labels(found, config.label_table),
         students=tuple(students),
         steps=tuple(StepSummary(**asdict(step)) for step in outcome.steps),
+    )
+
+
+def _labels(found: lineage.Outputs, table: Path) -> LabelSummary | None:
+    """What the labeler, or the importer, published."""
+    labels = None
+    for labeler in (LABELER, "LabelImporter"):
+        labels = found.get(labeler, {}).get("teacher_labels", labels)
+    if labels is None:
+        return None
+    snapshot = read_snapshots(labels.uri)[-1]
+    quality = Path(labels.uri) / QUALITY
+    watermark = labels.properties.get(WATERMARK)
+    return LabelSummary(
+        table=str(table),
+        version=snapshot.version,
+        teacher=snapshot.teacher,
+        span=snapshot.span,
+        labelled_by=labels.properties.get("teacher_span"),
+        watermark=None if watermark is None else int(watermark),
+        quality=json.loads(quality.read_text()) if quality.exists() else None,
     )
 
 

@@ -50,6 +50,19 @@ def outputs(store: mlmd.MetadataStore, run_id: str) -> Outputs:
     return found
 
 
+def produced(store: mlmd.MetadataStore, pipeline: str, component: str, kind: str) -> list[Produced]:
+    """The artifacts of a type that a component published in all runs of a pipeline, by id."""
+    context = store.get_context_by_type_and_name("node", f"{pipeline}.{component}")
+    if context is None:
+        return []
+    kinds = {found.id for found in store.get_artifact_types() if found.name == kind}
+    return [
+        Produced(artifact.id, artifact.uri, _values(artifact))
+        for artifact in sorted(store.get_artifacts_by_context(context.id), key=lambda a: a.id)
+        if artifact.type_id in kinds and artifact.state == metadata_store_pb2.Artifact.LIVE
+    ]
+
+
 def sqlite(path: str) -> mlmd.MetadataStore:
     """The store in a SQLite file."""
     config = metadata_store_pb2.ConnectionConfig()

@@ -56,17 +56,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: its id in ML Metadata, its steps, and the first error if any."""
+    """What became of a run: its id in ML Metadata, its steps, and the first error if any.
+
+    `stopped` says that it was asked to stop before all components had run.
+    """
 
     run_id: str
     steps: tuple[Step, ...]
     error: Exception | None
+    stopped: bool = False
 
 
 def run(
     pipeline: tfx.dsl.Pipeline,
     *,
     until: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Outcome:
     """Runs all components, or those that `until` needs and itself.
@@ -74,6 +79,7 @@ def run(
     Args:
       pipeline: What to run; its metadata must be a SQLite file.
       until: Id of the last component to run.
+      stop: Asked before each component; what is running is always finished.
       report: Takes the lines of the progress.
 
     Raises:
@@ -93,6 +99,8 @@ def run(
     broken: set[str] = set()
     first_error: Exception | None = None
     for number, node in enumerate(nodes, 1):
+        if stop():
+            return Outcome(run_id, tuple(steps), first_error, stopped=True)
         name = node.node_info.id
         title = f"[{number}/{len(nodes)}] {name}"
         if broken & set(node.upstream_nodes):
@@ -204,7 +212,7 @@ class Meter:
     def _watch(self) -> None:
         # The kernel's own high-water mark cannot be reset without privileges, so sample.
         while True:
-            self.peak_mib = max(self.peak_mib, _resident_mib())
+            self.peak_mib = max(self.peak_mib, resident_mib())
             if self._done.wait(self._EVERY_SECONDS):
                 return
 
@@ -214,7 +222,8 @@ def _cpu_seconds() -> float:
     return sum((times.user, times.system, times.children_user, times.children_system))
 
 
-def _resident_mib() -> float:
+def resident_mib() -> float:
+    """Resident memory of this process in MiB; 0 where the system does not say."""
     for line in _status():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from tfx_distill.datasets import logs
 from tfx_distill.pipeline import gathering, graph, local_runner, summary
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.errors import ConfigError
 
 RESOLVED = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The spans of one run: all of a batch or bootstrap, or one later span of a stream.
+
+    Attributes:
+      first: First span.
+      last: Last span, on whose eval split the run is evaluated.
+      carried: For a later span, the one before it, whose eval split is trained on now.
+      age: For a later span, spans since the bootstrap.
+    """
+
+    first: int
+    last: int
+    carried: int | None = None
+    age: int = 0
+
+    @property
+    def numbers(self) -> range:
+        """All of them."""
+        return range(self.first, self.last + 1)
+
+    def __str__(self) -> str:
+        return str(self.last) if self.first == self.last else f"{self.first}..{self.last}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that has ended: its summary, which is also in the run folder, and the first error."""
+
+    summary: Summary
+    error: Exception | None
 
 
 def run(
     config: RunConfig, *, spans: tuple[int, int] | None = None, until: str | None = None
 ) -> tuple[Summary, Exception | None]:
-    """Runs the pipeline; what an earlier run finished and nothing changed is not done again.
+    """Runs all spans as one batch; what was finished before and nothing changed is not done again.
 
     Args:
       config: What to run.
@@ -27,22 +64,70 @@ def run(
     Raises:
       DistillError: Config or data cannot be used; nothing was done.
     """
+    chosen = logs.select_spans(config.data, spans)
+    done = run_spans(config, Spans(chosen[0], chosen[-1]), until=until)
+    if done is None:
+        raise RuntimeError("a run that nobody stops has an end")
+    return done.summary, done.error
+
+
+def run_spans(
+    config: RunConfig,
+    spans: Spans,
+    *,
+    labels_version: int | None = None,
+    until: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Done | None:
+    """Runs the pipeline once.
+
+    Args:
+      config: What to run.
+      spans: On which spans.
+      labels_version: Without a teacher: the version of the label table to learn from.
+      until: Id of the last component to run.
+      stop: Asked before each component.
+
+    Returns:
+      What became of it; None if it was stopped.
+
+    Raises:
+      DistillError: Config or data cannot be used; nothing was done.
+    """
+    if labels_version is None:
+        _require_teacher_gate(config)
     folder = config.run_folder
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = logs.select_spans(config.data, spans)
     settings = logs.LogConfig.of(config)
-    files = logs.split_files(config.data, chosen)
+    chosen = logs.select_spans(config.data, (spans.first, spans.last))
+    files = logs.split_files(config.data, chosen, carried=spans.carried)
     types = logs.column_types(settings, [*files["train"], *files["eval"]])
     logs.require_serving_values(config, types)
-    schema = tfmd.tfmd_schema(config, types)
     (folder / RESOLVED).write_text(config.to_yaml())
     source = graph.Input(
-        first=chosen[0],
-        last=chosen[-1],
-        fingerprint=logs.fingerprint(config.data, chosen),
-        schema_file=tfmd.write(schema, folder / "schema"),
+        first=spans.first,
+        last=spans.last,
+        fingerprint=logs.fingerprint(config.data, chosen, carried=spans.carried),
+        schema_file=tfmd.write(tfmd.tfmd_schema(config, types), folder / "schema"),
+        carried=spans.carried,
+        age=spans.age,
+        labels_version=labels_version,
     )
-    outcome = local_runner.run(graph.build(config, source), until=until)
-    result = gathering.summarise(config, outcome, f"{chosen[0]}-{chosen[-1]}")
+    outcome = local_runner.run(graph.build(config, source), until=until, stop=stop)
+    if outcome.stopped:
+        return None
+    result = gathering.summarise(config, outcome, source)
     summary.write(result, folder)
-    return result, outcome.error
+    return Done(result, outcome.error)
+
+
+def _require_teacher_gate(config: RunConfig) -> None:
+    if config.gate.teacher:
+        return
+    raise ConfigError(
+        "gate.teacher",
+        got="no threshold",
+        expected="at least one for every task: a teacher outside its bounds does not label",
+        fix="Add thresholds, or use `--students-only` to learn from the labels of another "
+        "pipeline's teacher.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -48,24 +49,53 @@ class StudentSummary(Section):
     pushed: str | None
 
 
-class Summary(Section):
-    """One run.
+class LabelSummary(Section):
+    """The teacher labels of a run.
 
-    `anomalies` are what the ExampleValidator found in the data, by split and column.
+    `table`, `version`, `teacher` and `span` are those of the (last) snapshot. `labelled_by` is the
+    span up to which that teacher was trained and `watermark` the newest event time it saw, in
+    seconds since the epoch; None where it is another pipeline's. `quality` is a
+    `labels.quality.Quality` with the limits that it breaks.
+    """
+
+    table: str
+    version: int
+    teacher: str
+    span: int
+    labelled_by: int | None = None
+    watermark: int | None = None
+    quality: dict[str, Any] | None = None
+
+
+class Summary(Section):
+    """One run: of a batch, of the bootstrap of a stream, or of a later span (with `carried`).
+
+    `anomalies` are what the ExampleValidator found in the data, by split and column. `finished` is
+    in seconds since the epoch. `resident_mib` is the memory of the process at the end.
     """
 
     name: str
     run_id: str
     seed: int
-    spans: str
+    first_span: int
+    last_span: int
+    carried: int | None = None
+    finished: float
+    resident_mib: float = 0.0
     examples: dict[str, int]
     failed: str | None
     anomalies: tuple[str, ...] = ()
     teacher: Verdict | None
     teacher_parameters: int | None
-    labels: dict[str, str | int] | None
+    labels: LabelSummary | None
     students: tuple[StudentSummary, ...]
     steps: tuple[StepSummary, ...]
+
+    @property
+    def spans(self) -> str:
+        """The spans, for people."""
+        first, last = self.first_span, self.last_span
+        return str(last) if first == last else f"{first}-{last}"
 
     @property
     def seconds(self) -> float:
@@ -111,7 +141,15 @@ def read(folder: Path) -> Summary:
     Raises:
       ConfigError: There was no run.
     """
-    file = folder / FILE
+    return read_file(folder / FILE)
+
+
+def read_file(file: Path) -> Summary:
+    """The summary in a file.
+
+    Raises:
+      ConfigError: There is no such file, or another version of tfx-distill wrote it.
+    """
     if not file.exists():
         raise ConfigError(
             str(file),
@@ -142,13 +180,22 @@ def show(summary: Summary, console: Console) -> None:
     if summary.teacher is not None:
         _show_verdict("Teacher", summary.teacher, console)
     if summary.labels is not None:
-        where = "Label table {table}, version {version}".format(**summary.labels)
-        console.print(escape(where), soft_wrap=True)
+        _show_labels(summary.labels, summary.last_span, console)
     for student in summary.students:
         _show_student(student, summary, console)
     _show_steps(summary, console)
     if summary.failed is not None:
         console.print(f"[bold red]Failed:[/bold red] {escape(summary.failed)}", highlight=False)
+
+
+def _show_labels(labels: LabelSummary, span: int, console: Console) -> None:
+    where = f"Label table {labels.table}, version {labels.version}"
+    if labels.labelled_by is not None and labels.labelled_by < span:
+        age = span - labels.labelled_by
+        where += f"; the teacher is {age} span{'s' if age > 1 else ''} old"
+    console.print(escape(where), soft_wrap=True)
+    for sentence in (labels.quality or {}).get("breaches", ()):
+        console.print(f"[yellow]Label quality:[/yellow] {escape(sentence)}", highlight=False)
 
 
 def _show_student(student: StudentSummary, summary: Summary, console: Console) -> None:

@@ -211,7 +211,7 @@ class RunConfig(Section):
                     expected="'min' or 'max': a teacher has no baseline",
                 )
         missing = sorted(set(tasks) - {threshold.task for threshold in thresholds})
-        if missing:
+        if missing and (thresholds or side == "students"):
             raise Misfit(
                 where,
                 got=f"no threshold for {', '.join(map(repr, missing))}",

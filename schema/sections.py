@@ -320,12 +320,13 @@ class Threshold(Section):
 class GateConfig(Section):
     """What a model must reach to be blessed.
 
-    `students` must hold a threshold for every served task. `teacher` thresholds are absolute.
-    `slices` are columns of the data by which all metrics are split.
+    `students` must hold a threshold for every served task. `teacher` thresholds are absolute; there
+    are none where another pipeline has the teacher. `slices` are columns of the data by which all
+    metrics are split.
     """
 
     students: tuple[Threshold, ...]
-    teacher: tuple[Threshold, ...]
+    teacher: tuple[Threshold, ...] = ()
     slices: tuple[str, ...] = ()
     ndcg_at: Positive = 10
 

@@ -8,41 +8,136 @@ Signatures, `features` and `tasks` being those of the run config:
 
 The first two return, by task, float32 [batch]: a probability, or a value in the unit of the label.
 The last returns logits and values on the training scale.
+
+A model of a stream is exported at every span, and all that changes is its weights. So the graph is
+traced and serialised once per process; later exports of the same structure write the same
+`saved_model.pb` and assets beside other variables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow.core.protobuf import fingerprint_pb2
 
 from tfx_distill.schema.config import FeaturesConfig, TaskConfig
 from tfx_distill.trainer import raw_features
 from tfx_distill.trainer.features import Blocks
+from tfx_distill.trainer.process_cache import ProcessCache, digest
 from tfx_distill.trainer.ranker import Ranker
 
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
 Tensors = Mapping[str, tf.Tensor]
+
+_VARIABLES = "variables/variables"
+_FINGERPRINT = "fingerprint.pb"
 
 
 def save(
     ranker: Ranker,
-    folder: str,
+    folder: str | Path,
     features: FeaturesConfig,
     tasks: tuple[TaskConfig, ...],
     transform_graph: str,
-) -> None:
-    """Writes a trained ranker as a SavedModel.
+) -> int:
+    """Writes the serving heads of a trained ranker as a SavedModel.
 
     Args:
-      ranker: With serving heads only, see `Ranker.served`.
+      ranker: As it was trained; distillation heads are left out.
       folder: Where to write.
       features: What the model reads.
       tasks: What it serves.
       transform_graph: Path of the Transform output.
+
+    Returns:
+      Number of trained numbers in what was written.
     """
-    module = ServingModel(ranker, features, tasks, tft.TFTransformOutput(transform_graph))
-    tf.saved_model.save(module, folder, signatures=module.entry_points)
+    key = (ranker.structure, repr((features, tasks)), digest(transform_graph))
+
+    def template() -> _Template:
+        transform = tft.TFTransformOutput(transform_graph)
+        return _Template.of(ServingModel(ranker.served(), features, tasks, transform))
+
+    return _TEMPLATES.get(key, template).write(
+        Path(folder), {v.name: v.numpy() for v in ranker.trainable_variables}
+    )
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A SavedModel whose weights are yet to be filled in.
+
+    Attributes:
+      files: Content of all its files but the variables, by path.
+      checkpoint: Content of its checkpoint by key; of its weights, the names.
+    """
+
+    files: Mapping[str, bytes]
+    checkpoint: Mapping[str, NDArray[Any] | str]
+
+    @classmethod
+    def of(cls, module: ServingModel) -> _Template:
+        """The template of a module and all others of its structure."""
+        with TemporaryDirectory() as scratch:
+            tf.saved_model.save(module, scratch, signatures=module.entry_points)
+            files = {
+                str(file.relative_to(scratch)): file.read_bytes()
+                for file in Path(scratch).rglob("*")
+                if file.is_file() and file.parent.name != "variables"
+            }
+            reader = tf.train.load_checkpoint(str(Path(scratch) / _VARIABLES))
+            checkpoint = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
+        # tf.saved_model names what it saves by the path of attributes that leads to it.
+        weights = {
+            f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE": weight.name
+            for place, weight in enumerate(module.weights)
+        }
+        if not weights.keys() <= checkpoint.keys():
+            raise RuntimeError(f"TensorFlow saved {sorted(checkpoint)}, not {sorted(weights)}")
+        return cls(files, checkpoint | weights)
+
+    def write(self, folder: Path, weights: Mapping[str, NDArray[Any]]) -> int:
+        """Writes the SavedModel with these weights; returns how many numbers they are."""
+        for name, content in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        tensors = {
+            key: tf.constant(weights[value]) if isinstance(value, str) else tf.constant(value)
+            for key, value in self.checkpoint.items()
+        }
+        (folder / _VARIABLES).parent.mkdir(parents=True, exist_ok=True)
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / _VARIABLES),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=list(tensors.values()),
+        )
+        self._sign(folder)
+        return sum(
+            weights[value].size for value in self.checkpoint.values() if isinstance(value, str)
+        )
+
+    def _sign(self, folder: Path) -> None:
+        """Puts the variables that were written into TensorFlow's fingerprint of the model."""
+        if _FINGERPRINT in self.files:
+            index = (folder / f"{_VARIABLES}.index").read_bytes()
+            fingerprint = fingerprint_pb2.FingerprintDef.FromString(self.files[_FINGERPRINT])
+            hashed = tf.fingerprint(tf.constant([index])).numpy().tobytes()
+            fingerprint.checkpoint_hash = int.from_bytes(hashed, "little")
+            (folder / _FINGERPRINT).write_bytes(fingerprint.SerializeToString())
+
+
+_TEMPLATES: ProcessCache[tuple[str, ...], _Template] = ProcessCache(16)
 
 
 class ServingModel(tf.Module):
@@ -65,7 +160,7 @@ class ServingModel(tf.Module):
         }
 
         def predict(blocks: Tensors) -> dict[str, tf.Tensor]:
-            serving, _ = ranker(blocks, training=False)
+            serving, _ = ranker(blocks)
             return {task.name: tf.identity(_unscaled(task, serving[task.name])) for task in tasks}
 
         def blocks_of(sparse: Mapping[str, tf.SparseTensor]) -> Tensors:
@@ -88,7 +183,7 @@ class ServingModel(tf.Module):
 
         @tf.function(autograph=False)
         def logits(**blocks: tf.Tensor) -> dict[str, tf.Tensor]:
-            serving, _ = ranker(blocks, training=False)
+            serving, _ = ranker(blocks)
             return {name: tf.identity(value) for name, value in serving.items()}
 
         self.entry_points: dict[str, Callable[..., dict[str, tf.Tensor]]] = {

@@ -52,8 +52,12 @@ def read(file: Path, wanted: Iterable[str] | None = None) -> Columns:
         if wanted is not None:
             indices = [schema.get_field_index(name) for name in wanted]
             options = pa.ipc.IpcReadOptions(included_fields=sorted(i for i in indices if i >= 0))
-        table = pa.ipc.open_file(source, options=options).read_all()
-        return {name: _numpy(table.column(name)) for name in table.column_names}
+        return arrays(pa.ipc.open_file(source, options=options).read_all())
+
+
+def arrays(table: pa.Table) -> Columns:
+    """Rows of the table as numpy arrays: blocks of shape [rows, width], everything else [rows]."""
+    return {name: _numpy(table.column(name)) for name in table.column_names}
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:

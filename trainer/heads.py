@@ -59,26 +59,24 @@ def of_student(
 class TaskHeads(tf_keras.layers.Layer):
     """The tower of one task with its logits: [batch, x] -> one or two tensors of shape [batch]."""
 
-    def __init__(self, head: Head, model: ModelConfig, bias: float) -> None:
+    def __init__(self, head: Head, model: ModelConfig) -> None:
         super().__init__(name=f"task_{head.task.name}")
         self._tower = Dense([model.scaled(model.tower)], model.dropout, name="tower")
-        start = tf_keras.initializers.Constant(bias)
-        self._serving = (
-            tf_keras.layers.Dense(1, bias_initializer=start, name="serving")
-            if head.served
-            else None
-        )
+        self._serving = tf_keras.layers.Dense(1, name="serving") if head.served else None
         self._auxiliary = (
-            tf_keras.layers.Dense(1, bias_initializer=start, name="distillation")
-            if head.has_auxiliary
-            else None
+            tf_keras.layers.Dense(1, name="distillation") if head.has_auxiliary else None
         )
 
+    @property
+    def output_biases(self) -> list[tf.Variable]:
+        """What the outputs are where the tower says nothing; they start at the mean label."""
+        return [dense.bias for dense in (self._serving, self._auxiliary) if dense is not None]
+
     def call(
-        self, inputs: tf.Tensor, training: bool = False
+        self, inputs: tf.Tensor, noise: tf.Tensor | None = None
     ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
         """The serving output and the distillation output; None for one that does not exist."""
-        tower = self._tower(inputs, training=training)
+        tower = self._tower(inputs, noise=noise)
         serving = None if self._serving is None else self._serving(tower)[:, 0]
         auxiliary = None if self._auxiliary is None else self._auxiliary(tower)[:, 0]
         return serving, auxiliary

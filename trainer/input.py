@@ -5,11 +5,12 @@ Memory is bounded by one shard and one batch, whatever the size of the data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -18,13 +19,75 @@ from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, TaskConfig
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.features import Blocks
+from tfx_distill.trainer.folds import fold_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tfx_distill.labels.join import LabelJoiner
-
 Columns = dict[str, "NDArray[Any]"]
+
+
+class Coverage(Protocol):
+    """How many examples have a teacher label."""
+
+    @property
+    def share(self) -> float:
+        """Labelled share of the examples, 0 to 1."""
+
+
+class TeacherLabels(Protocol):
+    """Where teacher labels come from: a `labels.join.LabelJoiner`, or the like of it."""
+
+    def join(
+        self, shard: str, example_id: NDArray[np.int64], /
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+        """By task the labels of these examples, [n], and whether there is one, [n]."""
+
+    def coverage(self) -> Coverage:
+        """Of all examples joined so far."""
+
+    def require_coverage(self, minimum: float, /) -> None:
+        """Raises LabelError where the share is below `minimum`."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Leaves out the queries of fold `number` of `folds`."""
+
+    number: int
+    folds: int
+
+    def __str__(self) -> str:
+        return f"without fold {self.number + 1} of {self.folds}"
+
+    def kept(self, shard: Columns) -> Columns:
+        """The examples of the other folds."""
+        return _take(shard, fold_of(shard[columns.QUERY_ID], self.folds) != self.number)
+
+
+def batch_spec(
+    features: FeaturesConfig, tasks: Iterable[TaskConfig], taught: Sequence[str] = ()
+) -> dict[str, tf.TensorSpec]:
+    """Tensor specs of the columns of a batch that a step reads, by name."""
+    spec = dict(Blocks.of(features).spec)
+    for task in tasks:
+        for name in (columns.label(task.name), columns.weight(task.name)):
+            spec[name] = tf.TensorSpec([None], tf.float32)
+    if taught:
+        spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
+        spec[columns.TEACHER_PRESENT] = tf.TensorSpec([None], tf.float32)
+        for task_name in taught:
+            spec[columns.teacher(task_name)] = tf.TensorSpec([None], tf.float32)
+    return spec
+
+
+def ahead(batches: Iterator[Columns]) -> Iterator[Columns]:
+    """The same batches; the next one is made while the last one is used."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 @dataclass
@@ -33,57 +96,39 @@ class Examples:
 
     Args:
       files: Shards of the feature table.
-      features: The features section of the run config.
-      tasks: Whose hard labels to read.
       batch_size: Examples a batch; the last one of an epoch may be smaller.
-      seed: Shuffles shards and the examples in them, differently in each epoch; None keeps order.
+      seed: Numbers that, with that of the epoch, say how shards and the examples in them are
+        shuffled; None keeps the order.
       labels: Teacher labels to join by example id.
       taught: Tasks whose teacher label to read.
       whole_queries: Keep the examples of a query together, for listwise losses. Batches are then
         cut between queries, and a query longer than `batch_size` is a batch of its own.
+      without: A fold of queries to leave out.
     """
 
     files: list[Path]
-    features: FeaturesConfig
-    tasks: tuple[TaskConfig, ...]
     batch_size: int
-    seed: int | None = None
-    labels: LabelJoiner | None = None
+    seed: tuple[int, ...] | None = None
+    labels: TeacherLabels | None = None
     taught: tuple[str, ...] = ()
     whole_queries: bool = False
+    without: Fold | None = None
 
     def __post_init__(self) -> None:
         self._epoch = 0
         self.rows = feature_table.rows(self.files)
 
-    def dataset(self) -> tf.data.Dataset:
-        """The batches of one epoch as a dataset; each iteration is the next epoch."""
-        spec = dict(Blocks.of(self.features).spec)
-        spec[columns.EXAMPLE_ID] = tf.TensorSpec([None], tf.int64)
-        for task in self.tasks:
-            for name in (columns.label(task.name), columns.weight(task.name)):
-                spec[name] = tf.TensorSpec([None], tf.float32)
-        if self.taught:
-            spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
-            spec[columns.TEACHER_PRESENT] = tf.TensorSpec([None], tf.float32)
-            for name in self.taught:
-                spec[columns.teacher(name)] = tf.TensorSpec([None], tf.float32)
-
-        def epoch() -> Iterator[Columns]:
-            for batch in self.batches():
-                yield {name: batch[name] for name in spec}
-
-        return tf.data.Dataset.from_generator(epoch, output_signature=spec).prefetch(4)
-
     def batches(self) -> Iterator[Columns]:
         """The batches of the next epoch, as arrays."""
         seed, epoch = self.seed, self._epoch
         self._epoch += 1
-        shuffle = None if seed is None else np.random.default_rng([seed, epoch])
+        shuffle = None if seed is None else np.random.default_rng([*seed, epoch])
         order = range(len(self.files)) if shuffle is None else shuffle.permutation(len(self.files))
         rest: Columns | None = None
         for file in (self.files[place] for place in order):
             shard = self._taught(file, feature_table.read(file))
+            if self.without is not None:
+                shard = self.without.kept(shard)
             if shuffle is not None:
                 shard = _take(shard, self._shuffled(shard, shuffle))
             if rest is not None:
@@ -135,5 +180,5 @@ class Examples:
         return batch
 
 
-def _take(shard: Columns, index: NDArray[np.int64] | slice) -> Columns:
+def _take(shard: Columns, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Columns:
     return {name: values[index] for name, values in shard.items()}

@@ -19,6 +19,7 @@ from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, TaskConfig
 from tfx_distill.schema.errors import DataError, ModelError
 from tfx_distill.trainer import feature_table, raw_features
+from tfx_distill.trainer.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,9 +82,7 @@ class Predictor:
         """
         self.name = name
         self._signature = signature(folder)
-        # The function alone does not keep the variables alive.
-        self._model = tf.saved_model.load(folder)
-        self._function = self._model.signatures[SIGNATURE]
+        self._model = LoadedModel(folder)
         self._folder = folder
 
     @property
@@ -109,8 +108,8 @@ class Predictor:
                 fix="Put the features back into the config, or train the model again.",
             )
         inputs = {name: features[name] for name in self._signature.features}
-        outputs = self._function(**inputs)
-        return {task: values.numpy().reshape(-1) for task, values in outputs.items()}
+        outputs = self._model(SIGNATURE, inputs)
+        return {task: values.reshape(-1) for task, values in outputs.items()}
 
 
 def on_training_scale(task: TaskConfig, values: NDArray[np.float32]) -> NDArray[np.float32]:

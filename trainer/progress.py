@@ -4,58 +4,53 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
-
-import tf_keras
+from collections.abc import Mapping
 
 
-class Progress(tf_keras.callbacks.Callback):
+class Progress:
     """Prints epoch, examples a second, losses and the time left (at the most: it may stop early).
 
     Args:
-      title: Which model trains.
+      title: Which model trains, on what.
       epochs: How many epochs at the most.
       rows: Examples an epoch.
-      batch_size: Examples a batch.
+      quiet: Print nothing.
     """
 
-    def __init__(self, title: str, epochs: int, rows: int, batch_size: int) -> None:
-        super().__init__()
-        self._title, self._epochs, self._rows, self._batch_size = title, epochs, rows, batch_size
+    def __init__(self, title: str, epochs: int, rows: int, *, quiet: bool = False) -> None:
+        self._title, self._epochs, self._rows, self._quiet = title, epochs, rows, quiet
         self._terminal = sys.stderr.isatty()
-        self._epoch = 0
+        self._start = time.monotonic()
         self._shown = 0.0
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Starts the clock."""
-        self._start = time.monotonic()
+    def batch(self, epoch: int, done: int) -> None:
+        """Rewrites the line, four times a second, where there is a terminal.
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes the epoch."""
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Rewrites the line, four times a second, where there is a terminal."""
+        Args:
+          epoch: Which one, from 0.
+          done: Examples of it that are done.
+        """
         now = time.monotonic()
         if self._terminal and now - self._shown > 0.25:
             self._shown = now
-            self._print(min((batch + 1) * self._batch_size, self._rows), logs or {}, "\r")
+            self._print(epoch, done, {}, "\r")
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Leaves the line of the epoch behind."""
-        self._print(self._rows, logs or {}, "\n")
+    def epoch(self, epoch: int, losses: Mapping[str, float]) -> None:
+        """Leaves the line of an epoch behind, with its losses."""
+        self._print(epoch, self._rows, losses, "\n")
 
-    def _print(self, done: int, logs: dict[str, Any], end: str) -> None:
-        seen = self._epoch * self._rows + done
+    def _print(self, epoch: int, done: int, losses: Mapping[str, float], end: str) -> None:
+        if self._quiet:
+            return
+        seen = epoch * self._rows + done
         passed = max(time.monotonic() - self._start, 1e-6)
         left = (self._epochs * self._rows - seen) * passed / max(seen, 1)
-        losses = f"loss {logs.get('loss', float('nan')):.4f}"
-        if "val_loss" in logs:
-            losses += f", eval loss {logs['val_loss']:.4f}"
-        line = (
-            f"  {self._title}: epoch {self._epoch + 1}/{self._epochs}, "
-            f"{100 * done // max(self._rows, 1):3d}%, {losses}, "
-            f"{seen / passed:,.0f} examples/s, {left:.0f} s left"
-        )
+        shown = {"loss": "loss", "val_loss": "eval loss"}
+        parts = [f"  {self._title}: epoch {epoch + 1}/{self._epochs}"]
+        parts.append(f"{100 * done // max(self._rows, 1):3d}%")
+        parts += [f"{word} {losses[name]:.4f}" for name, word in shown.items() if name in losses]
+        parts.append(f"{seen / passed:,.0f} examples/s")
+        if done < self._rows or epoch + 1 < self._epochs:
+            parts.append(f"{left:.0f} s left")
         clear = "\r\x1b[K" if self._terminal else ""
-        print(clear + line, end=end, file=sys.stderr, flush=True)
+        print(clear + ", ".join(parts), end=end, file=sys.stderr, flush=True)

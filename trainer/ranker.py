@@ -34,7 +34,6 @@ class Ranker(tf_keras.Model):
       features: The features section of the run config.
       model: The architecture.
       heads: Which tasks to learn, and from whom.
-      biases: By task, where the last bias starts: the mean label, or its log-odds.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class Ranker(tf_keras.Model):
         features: FeaturesConfig,
         model: ModelConfig,
         heads: tuple[Head, ...],
-        biases: Mapping[str, float],
     ) -> None:
         super().__init__(name="ranker")
         names = [head.task.name for head in heads]
@@ -51,68 +49,70 @@ class Ranker(tf_keras.Model):
         self._heads = heads
         self._encoder = Encoder(features, model)
         self._shared = ARCHITECTURES[model.architecture](names, model)
-        self._tasks = {
-            head.task.name: TaskHeads(head, model, biases.get(head.task.name, 0.0))
-            for head in heads
-        }
-        self._means: dict[str, tf_keras.metrics.Mean] = {}
-        hard = (head.task.name for head in heads if head.served)
-        soft = (f"distill_{head.task.name}" for head in heads if head.rule is not None)
-        for name in ("loss", *hard, *soft):
-            self._means[name] = tf_keras.metrics.Mean(name=name)
+        self._tasks = {head.task.name: TaskHeads(head, model) for head in heads}
+        hard = [head.task.name for head in heads if head.served]
+        soft = [f"distill_{head.task.name}" for head in heads if head.rule is not None]
+        self.loss_names = ("loss", *hard, *soft)
+        self.eval_loss_names = ("loss", *hard)
+        blocks = Blocks.of(features).spec
+        # Creates all variables, by a pass over two empty examples.
+        self({name: tf.zeros([2, s.shape[1]], s.dtype) for name, s in blocks.items()})
 
-    def call(self, inputs: Batch, training: bool = False) -> tuple[Outputs, Outputs]:
+    def call(self, inputs: Batch, noise: tf.Tensor | None = None) -> tuple[Outputs, Outputs]:
         """The serving and the distillation outputs by task, logits or values, of shape [batch]."""
-        shared = self._shared(self._encoder(inputs), training=training)
+        shared = self._shared(self._encoder(inputs), noise=noise)
         serving: Outputs = {}
         distilled: Outputs = {}
         for head in self._heads:
             name = head.task.name
-            served, auxiliary = self._tasks[name](shared[name], training=training)
+            served, auxiliary = self._tasks[name](shared[name], noise=noise)
             if served is not None:
                 serving[name] = served
             if head.rule is not None:
                 distilled[name] = served if auxiliary is None else auxiliary
         return serving, distilled
 
+    @property
+    def structure(self) -> str:
+        """What decides about the variables and the graph of the model, in words."""
+        return repr((self._features, self._model, self._heads))
+
     def served(self) -> Ranker:
         """A copy without distillation heads and without tasks that are not served."""
         heads = tuple(Head(head.task) for head in self._heads if head.served)
-        copy = Ranker(self._features, self._model, heads, {})
-        copy.materialize()
+        copy = Ranker(self._features, self._model, heads)
         trained = {variable.name: variable for variable in self.trainable_variables}
         for variable in copy.trainable_variables:
             variable.assign(trained[variable.name])
         return copy
 
-    def materialize(self) -> None:
-        """Creates all variables, by a pass over two empty examples."""
-        blocks = Blocks.of(self._features).spec
-        self({name: tf.zeros([2, s.shape[1]], s.dtype) for name, s in blocks.items()})
-
     @property
-    def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """Running means of the losses, reset at each epoch."""
-        return list(self._means.values())
+    def output_biases(self) -> dict[str, list[tf.Variable]]:
+        """By task, the biases of its outputs."""
+        return {name: layer.output_biases for name, layer in self._tasks.items()}
 
-    # Nothing in here depends on the value of a tensor, so AutoGraph has nothing to convert; without
-    # it, tracing takes a third of the time.
-    @tf.autograph.experimental.do_not_convert
-    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on a batch; see `input.py` for its columns."""
-        with tf.GradientTape() as tape:
-            serving, distilled = self(batch, training=True)
-            hard = self._hard(batch, serving)
-            soft = self._soft(batch, distilled)
-            objective = tf.add_n([*hard.values(), *soft.values()])
-        self.optimizer.minimize(objective, self.trainable_variables, tape=tape)
-        return self._record(hard, soft, tf.shape(batch[columns.EXAMPLE_ID])[0])
+    def objective(self, batch: Batch, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a step makes smaller, and the losses behind it.
 
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Losses against the hard labels: what a student and its twin are both judged by."""
-        serving, _ = self(batch, training=False)
-        return self._record(self._hard(batch, serving), {}, tf.shape(batch[columns.EXAMPLE_ID])[0])
+        Args:
+          batch: See `input.py` for its columns.
+          noise: Seed of the dropout of this step, int32 [2].
+
+        Returns:
+          A scalar; and float32 of shape [loss_names].
+        """
+        serving, distilled = self(batch, noise=noise)
+        hard, soft = self._hard(batch, serving), self._soft(batch, distilled)
+        # The loss that is shown, and decides about stopping, counts hard labels only: by it a
+        # student and its twin can be compared.
+        shown = [tf.add_n(list(hard.values())), *hard.values(), *soft.values()]
+        return tf.add_n([*hard.values(), *soft.values()]), tf.stack(shown)
+
+    def eval_losses(self, batch: Batch) -> tf.Tensor:
+        """Losses against the hard labels, float32 of shape [eval_loss_names]."""
+        serving, _ = self(batch)
+        hard = list(self._hard(batch, serving).values())
+        return tf.stack([tf.add_n(hard), *hard])
 
     def _hard(self, batch: Batch, serving: Outputs) -> Outputs:
         return {
@@ -143,10 +143,3 @@ class Ranker(tf_keras.Model):
             )
             out[f"distill_{name}"] = head.rule.weight * losses.weighted_mean(loss, present)
         return out
-
-    def _record(self, hard: Outputs, soft: Outputs, size: tf.Tensor) -> dict[str, tf.Tensor]:
-        for name, value in (hard | soft).items():
-            self._means[name].update_state(value, sample_weight=size)
-        # The mean loss that decides about stopping counts hard labels only.
-        self._means["loss"].update_state(tf.add_n(list(hard.values())), sample_weight=size)
-        return {name: self._means[name].result() for name in ("loss", *hard, *soft)}

@@ -1,7 +1,13 @@
-"""From feature blocks to one representation per task: embeddings, shared layers, task towers."""
+"""From feature blocks to one representation per task: embeddings, shared layers, task towers.
+
+Layers take `noise`, the seed of this step's dropout, int32 [2]; without it nothing is dropped.
+What is dropped is thereby a function of seed and step: a training that was interrupted goes on as
+if it had not been. First weights are not drawn here, see `first_weights`.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
@@ -9,6 +15,11 @@ import tf_keras
 
 from tfx_distill.schema.config import CategoricalFeature, FeaturesConfig, ModelConfig
 from tfx_distill.trainer import features as blocks
+
+
+def embedding(feature: str) -> str:
+    """Name of the embedding table of a feature."""
+    return f"embedding_{feature}"
 
 
 class Encoder(tf_keras.layers.Layer):
@@ -21,13 +32,11 @@ class Encoder(tf_keras.layers.Layer):
         super().__init__(name="encoder")
         self._features = features
         self._dimension = model.scaled(model.embedding)
-        # Rows of ids that are never seen keep their first values, which serving can then meet:
-        # small ones disturb little.
         self._tables = {
             feature.name: self.add_weight(
-                name=f"embedding_{feature.name}",
+                name=embedding(feature.name),
                 shape=(feature.cardinality, min(self._dimension, feature.cardinality)),
-                initializer=tf_keras.initializers.RandomUniform(-0.05, 0.05),
+                initializer="zeros",
             )
             for feature in (*features.categorical, *features.multivalent)
         }
@@ -61,14 +70,17 @@ class Dense(tf_keras.layers.Layer):
         self._dense = [
             tf_keras.layers.Dense(width, "relu", name=f"dense_{i}") for i, width in enumerate(units)
         ]
-        self._dropout = tf_keras.layers.Dropout(dropout) if dropout else None
+        self._rate = dropout
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
         """Float32 of shape [batch, units[-1]]."""
-        for layer in self._dense:
+        for place, layer in enumerate(self._dense):
             inputs = layer(inputs)
-            if self._dropout is not None:
-                inputs = self._dropout(inputs, training=training)
+            if self._rate and noise is not None:
+                # Each layer of a model drops others; names of variables are unique in a model.
+                own = zlib.crc32(f"{layer.kernel.name}/{place}".encode()) & 0x7FFFFFFF
+                seed = tf.random.experimental.stateless_fold_in(noise, own)
+                inputs = tf.nn.experimental.stateless_dropout(inputs, self._rate, seed)
         return inputs
 
 
@@ -81,9 +93,9 @@ class SharedBottom(tf_keras.layers.Layer):
         units = [model.scaled(model.hidden)] * model.depth
         self._stack = Dense(units, model.dropout, name="shared")
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def call(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """By task, float32 of shape [batch, hidden]."""
-        shared = self._stack(inputs, training=training)
+        shared = self._stack(inputs, noise=noise)
         return dict.fromkeys(self._tasks, shared)
 
 
@@ -102,9 +114,9 @@ class MultiGateMixture(tf_keras.layers.Layer):
             for task in tasks
         }
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def call(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """By task, float32 of shape [batch, hidden]."""
-        opinions = tf.stack([expert(inputs, training=training) for expert in self._experts], axis=1)
+        opinions = tf.stack([expert(inputs, noise=noise) for expert in self._experts], axis=1)
         return {
             task: tf.einsum("be,beh->bh", self._gates[task](inputs), opinions)
             for task in self._tasks
@@ -128,12 +140,12 @@ class DeepAndCross(tf_keras.layers.Layer):
         ]
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def call(self, inputs: tf.Tensor, noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """By task, float32 of shape [batch, features + hidden]."""
         crossed = inputs
         for layer in self._cross:
             crossed = inputs * layer(crossed) + crossed
-        both = tf.concat([crossed, self._deep(inputs, training=training)], axis=1)
+        both = tf.concat([crossed, self._deep(inputs, noise=noise)], axis=1)
         return dict.fromkeys(self._tasks, both)
 
 

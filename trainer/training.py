@@ -1,145 +1,311 @@
-"""Trains one ranker on a feature table: teacher, student or twin, all by the same steps."""
+"""Trains one ranker on feature tables, chunk by chunk: teacher, student and twin alike.
+
+The loop is our own instead of `tf_keras.Model.fit`: a span of a stream is often a handful of
+steps, and `fit` costs as much again for its iterators and callbacks (ADR 9).
+"""
 
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from tfx_distill.schema import columns
-from tfx_distill.schema.config import FeaturesConfig, ModelConfig, TrainingConfig
+from tfx_distill.schema.config import FeaturesConfig, ModelConfig, TaskConfig, TrainingConfig
 from tfx_distill.schema.errors import ModelError
-from tfx_distill.trainer import feature_table
+from tfx_distill.trainer import feature_table, stopping
+from tfx_distill.trainer.features import Blocks
+from tfx_distill.trainer.first_weights import first_output, first_weight
 from tfx_distill.trainer.heads import Head
-from tfx_distill.trainer.input import Examples
+from tfx_distill.trainer.input import Examples, Fold, TeacherLabels, ahead, batch_spec
+from tfx_distill.trainer.loss_log import LossLog
+from tfx_distill.trainer.process_cache import ProcessCache
 from tfx_distill.trainer.progress import Progress
 from tfx_distill.trainer.ranker import Ranker
+from tfx_distill.trainer.training_state import TrainingState
 
 if TYPE_CHECKING:
-    from tfx_distill.labels.join import LabelJoiner
+    from numpy.typing import NDArray
 
+    Columns = Mapping[str, NDArray[Any]]
 
-def train(
-    title: str,
-    *,
-    examples: str | Path,
-    features: FeaturesConfig,
-    model: ModelConfig,
-    training: TrainingConfig,
-    heads: tuple[Head, ...],
-    labels: LabelJoiner | None,
-    whole_queries: bool = False,
-    min_coverage: float = 0.0,
-    seed: int,
-    log_dir: str,
-) -> tuple[Ranker, Record]:
-    """Trains until the eval loss against hard labels stops falling, or `epochs` are over.
-
-    Args:
-      title: Name of the model in what is printed.
-      examples: Folder of the feature table, with a `train` and an `eval` split.
-      features: The features section of the run config.
-      model: The architecture.
-      training: How to train.
-      heads: What to learn.
-      labels: Teacher labels of the train split, if any head has a rule.
-      whole_queries: Keep the examples of a query in one batch, as listwise losses need it.
-      min_coverage: Smallest share of the train examples that must have a teacher label.
-      seed: Of the first weights, of dropout and of the order of the examples.
-      log_dir: Where the TensorBoard logs go.
-
-    Raises:
-      LabelError: Too few examples have a teacher label.
-      ModelError: The loss is not a number.
-    """
-    tf_keras.utils.set_random_seed(seed)
-    tasks = tuple(head.task for head in heads if head.served)
-    rules = {head.task.name: head.rule for head in heads if head.rule is not None}
-    train_examples = Examples(
-        feature_table.shards(examples, "train"),
-        features,
-        tasks,
-        training.batch_size,
-        seed=seed,
-        labels=labels,
-        taught=tuple(rules),
-        whole_queries=whole_queries,
-    )
-    eval_examples = Examples(
-        feature_table.shards(examples, "eval"), features, tasks, max(training.batch_size, 8192)
-    )
-    if labels is not None:
-        # Before any work is lost: join once, ids only.
-        for file in train_examples.files:
-            ids = feature_table.read(file, [columns.EXAMPLE_ID])[columns.EXAMPLE_ID]
-            labels.join(file.stem, ids)
-        labels.require_coverage(min_coverage)
-    ranker = Ranker(features, model, heads, _biases(train_examples))
-    ranker.materialize()
-    optimizer = _optimizer(training)
-    # Otherwise its variables appear during the first trace, and Keras traces the step twice.
-    optimizer.build(ranker.trainable_variables)
-    ranker.compile(optimizer=optimizer)
-    callbacks: list[tf_keras.callbacks.Callback] = [
-        tf_keras.callbacks.TensorBoard(log_dir, write_graph=False),
-        Progress(title, training.epochs, train_examples.rows, training.batch_size),
-        StopOnNan(title),
-    ]
-    if training.early_stopping_patience is not None:
-        callbacks.append(
-            tf_keras.callbacks.EarlyStopping(
-                "val_loss", patience=training.early_stopping_patience, restore_best_weights=True
-            )
-        )
-    history = ranker.fit(
-        train_examples.dataset(),
-        validation_data=eval_examples.dataset(),
-        epochs=training.epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
-    return ranker, Record(
-        epochs=len(history.epoch),
-        losses={name: [float(v) for v in values] for name, values in history.history.items()},
-        parameters=int(sum(np.prod(v.shape) for v in ranker.served().trainable_variables)),
-        coverage=None if labels is None else labels.coverage().share,
-    )
+_EVAL_ROWS = 8192
 
 
 @dataclass(frozen=True)
-class Record:
-    """What is worth keeping of a training besides the model.
+class ChunkRecord:
+    """What is worth keeping of the training on one chunk.
 
     Attributes:
-      epochs: How many were trained.
+      span: Last span of the chunk.
+      examples: Train examples.
+      epochs: Passes over them.
+      seconds: Wall time.
       losses: By name, one value per epoch; `val_` marks the eval split.
-      parameters: Trained numbers in the model that is served.
       coverage: Share of the train examples with a teacher label; None without distillation.
     """
 
+    span: int
+    examples: int
     epochs: int
+    seconds: float
     losses: dict[str, list[float]]
-    parameters: int
     coverage: float | None
 
 
-class StopOnNan(tf_keras.callbacks.Callback):
-    """Ends a training whose loss is not a number with an error that says what to do."""
+class Training:
+    """One model in training: its weights, its optimizer, and the traced steps.
 
-    def __init__(self, title: str) -> None:
-        super().__init__()
-        self._title = title
+    It is fed chunk by chunk. Everything random is a function of `seed`, the span and the number of
+    the step, so that trainings that see the same chunks end with the same weights, whether in one
+    go or with a `state` saved and loaded in between.
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Raises ModelError where a loss is NaN or infinite."""
-        for name, value in (logs or {}).items():
+    Args:
+      title: Name of the model in what is printed and in errors.
+      features: The features section of the run config.
+      model: The architecture.
+      heads: What to learn, and from whom.
+      training: How to train.
+      seed: Of the first weights, of dropout and of the order of the examples.
+      whole_queries: Keep the examples of a query in one batch, as listwise losses need it.
+      min_coverage: Smallest share of the train examples of a chunk that must have a teacher label.
+      quiet: Print no progress.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        features: FeaturesConfig,
+        model: ModelConfig,
+        heads: tuple[Head, ...],
+        training: TrainingConfig,
+        seed: int,
+        whole_queries: bool = False,
+        min_coverage: float = 0.0,
+        quiet: bool = False,
+    ) -> None:
+        self.title = title
+        self.ranker = Ranker(features, model, heads)
+        self.tasks: tuple[TaskConfig, ...] = tuple(head.task for head in heads if head.served)
+        self._taught = tuple(head.task.name for head in heads if head.rule is not None)
+        self._every_task = {head.task.name: head.task for head in heads}
+        self._training = training
+        self._whole_queries = whole_queries
+        self._min_coverage = min_coverage
+        self._quiet = quiet
+        self._weights = {v.name: v for v in self.ranker.trainable_variables}
+        self._optimizer = _optimizer(training)
+        self._optimizer.build(self.ranker.trainable_variables)
+        self._moments = {v.name: v for v in self._optimizer.variables}
+        self._noise = tf.Variable(0, trainable=False, dtype=tf.int32)
+        self._train_spec = batch_spec(features, self.tasks, self._taught)
+        self._eval_spec = batch_spec(features, self.tasks)
+        self._blocks = Blocks.of(features).spec
+        self._trace()
+        self.reset(seed)
+
+    def _trace(self) -> None:
+        # Nothing in a step depends on the value of a tensor, so AutoGraph has nothing to convert;
+        # without it, tracing takes a third of the time.
+        @tf.function(input_signature=[self._train_spec], autograph=False)
+        @tf.autograph.experimental.do_not_convert
+        def step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            steps = tf.cast(self._optimizer.iterations, tf.int32)
+            with tf.GradientTape() as tape:
+                objective, losses = self.ranker.objective(batch, tf.stack([self._noise, steps]))
+            variables = self.ranker.trainable_variables
+            self._optimizer.minimize(objective, variables, tape=tape)
+            return losses
+
+        @tf.function(input_signature=[self._eval_spec], autograph=False)
+        @tf.autograph.experimental.do_not_convert
+        def judge(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            return self.ranker.eval_losses(batch)
+
+        @tf.function(input_signature=[self._blocks], autograph=False)
+        @tf.autograph.experimental.do_not_convert
+        def outputs(blocks: Mapping[str, tf.Tensor]) -> Any:
+            return self.ranker(blocks)
+
+        self._step, self._judge, self._outputs = step, judge, outputs
+
+    def reset(self, seed: int | None = None) -> None:
+        """Back to the state of a new training, with another seed if one is given."""
+        if seed is not None:
+            self._seed = seed
+        self._noise.assign(self._seed % 2**31)
+        for name, variable in self._weights.items():
+            variable.assign(first_weight(name, variable.shape, self._seed))
+        for variable in self._moments.values():
+            variable.assign(tf.zeros_like(variable))
+        biases = self.ranker.output_biases
+        self._unstarted = {bias.name for every in biases.values() for bias in every}
+        self._epochs_seen = 0
+
+    def state(self) -> TrainingState:
+        """A copy of the weights and of the state of the optimizer."""
+        return TrainingState(
+            weights={name: variable.numpy() for name, variable in self._weights.items()},
+            optimizer={name: variable.numpy() for name, variable in self._moments.items()},
+        )
+
+    def load(self, state: TrainingState) -> None:
+        """Goes on from a state; what it does not know, the variables of a new head, starts anew.
+
+        Raises:
+          ModelError: A variable has another shape in the state.
+        """
+        self.reset()
+        for mine, theirs in ((self._weights, state.weights), (self._moments, state.optimizer)):
+            for name in mine.keys() & theirs.keys():
+                if tuple(mine[name].shape) != theirs[name].shape:
+                    raise ModelError(
+                        f"model {self.title}, variable {name}",
+                        got=f"shape {list(theirs[name].shape)} in the model that it starts from",
+                        expected=f"shape {list(mine[name].shape)}, as the config asks for",
+                        fix="Rename the student, so that it starts anew; or undo the change of "
+                        "its size.",
+                    )
+                mine[name].assign(theirs[name])
+        self._unstarted -= state.weights.keys()
+
+    def fit(
+        self,
+        examples: str | Path,
+        labels: TeacherLabels | None = None,
+        *,
+        span: int,
+        epochs: int,
+        early_stopping: bool = False,
+        log_dir: str | None = None,
+        without: Fold | None = None,
+    ) -> ChunkRecord:
+        """Trains on one chunk.
+
+        Args:
+          examples: Folder of its feature table, with a `train` and, for the eval losses, an `eval`
+            split.
+          labels: Teacher labels of the train split, if any head has a rule.
+          span: Last span of the chunk.
+          epochs: Passes over the train split, at the most.
+          early_stopping: Stop when the eval losses against hard labels no longer fall, and go back
+            to the best epoch.
+          log_dir: Where TensorBoard logs go; None writes none.
+          without: A fold of queries to leave out, for cross-fitting.
+
+        Raises:
+          LabelError: Too few examples have a teacher label.
+          ModelError: A loss is not a number.
+        """
+        started = time.monotonic()
+        train = Examples(
+            feature_table.shards(examples, "train"),
+            self._training.batch_size,
+            seed=(self._seed, span),
+            labels=labels,
+            taught=self._taught,
+            whole_queries=self._whole_queries,
+            without=without,
+        )
+        held_out = Examples(
+            feature_table.shards(examples, "eval"), max(self._training.batch_size, _EVAL_ROWS)
+        )
+        if labels is not None:
+            _require_labels(train.files, labels, self._min_coverage)
+        self._start_outputs(train.files)
+        doing = f"{self.title}, span {span}" if without is None else f"{self.title}, {without}"
+        progress = Progress(doing, epochs, train.rows, quiet=self._quiet)
+        losses = LossLog(log_dir, first_epoch=self._epochs_seen)
+        best = stopping.Best(
+            self._training.early_stopping_patience if early_stopping else None,
+            stopping.scales(held_out.files, self.tasks) if early_stopping else {},
+        )
+        for epoch in range(epochs):
+            means = self._pass(train, epoch, progress)
+            means |= {f"val_{name}": value for name, value in self._judged(held_out).items()}
+            self._require_finite(epoch, means)
+            losses.add(means)
+            progress.epoch(epoch, means)
+            if best.is_over(means, self.state):
+                break
+        if best.state is not None:
+            self._restore(best.state)
+        losses.close()
+        done = len(next(iter(losses.values.values()), []))
+        self._epochs_seen += done
+        return ChunkRecord(
+            span=span,
+            examples=train.rows,
+            epochs=done,
+            seconds=time.monotonic() - started,
+            losses=losses.values,
+            coverage=None if labels is None else labels.coverage().share,
+        )
+
+    def logits(self, shard: Columns) -> dict[str, NDArray[np.float32]]:
+        """What the model says of examples, by served task, of shape [rows].
+
+        Logits of binary tasks, values on the training scale of the others: as in a label table.
+
+        Args:
+          shard: Columns of a feature table, of which the blocks are read.
+        """
+        return self._run(shard)[0]
+
+    def distilled(self, shard: Columns) -> dict[str, NDArray[np.float32]]:
+        """The same for the outputs that learn from the teacher, by distilled task."""
+        return self._run(shard)[1]
+
+    def _run(self, shard: Columns) -> Any:
+        outputs = self._outputs({name: tf.constant(shard[name]) for name in self._blocks})
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
+
+    def _pass(self, train: Examples, epoch: int, progress: Progress) -> dict[str, float]:
+        mean = _Mean(self.ranker.loss_names)
+        for batch in ahead(train.batches()):
+            fed = {name: tf.constant(batch[name]) for name in self._train_spec}
+            mean.add(self._step(fed), len(batch[columns.EXAMPLE_ID]))
+            progress.batch(epoch, mean.rows)
+        return mean.values()
+
+    def _judged(self, held_out: Examples) -> dict[str, float]:
+        mean = _Mean(self.ranker.eval_loss_names)
+        for batch in ahead(held_out.batches()):
+            fed = {name: tf.constant(batch[name]) for name in self._eval_spec}
+            mean.add(self._judge(fed), len(batch[columns.EXAMPLE_ID]))
+        return mean.values()
+
+    def _start_outputs(self, files: list[Path]) -> None:
+        """Outputs that were never trained start at the mean label of the first shard."""
+        if not self._unstarted:
+            return
+        shard = feature_table.read(files[0])
+        for name, biases in self.ranker.output_biases.items():
+            for bias in biases:
+                if bias.name in self._unstarted:
+                    start = first_output(self._every_task[name], shard)
+                    bias.assign(tf.fill(bias.shape, start))
+        self._unstarted = set()
+
+    def _restore(self, state: TrainingState) -> None:
+        for name, value in state.weights.items():
+            self._weights[name].assign(value)
+        for name, value in state.optimizer.items():
+            self._moments[name].assign(value)
+
+    def _require_finite(self, epoch: int, losses: Mapping[str, float]) -> None:
+        for name, value in losses.items():
             if not math.isfinite(value):
                 raise ModelError(
-                    f"model {self._title}, epoch {epoch + 1}, {name}",
+                    f"model {self.title}, epoch {epoch + 1}, {name}",
                     got=f"{value}",
                     expected="a finite loss",
                     fix="Lower training.learning_rate, set training.clip_norm, or check the "
@@ -147,25 +313,57 @@ class StopOnNan(tf_keras.callbacks.Callback):
                 )
 
 
+_KEPT: ProcessCache[tuple[object, ...], Training] = ProcessCache(16)
+
+
+def kept(title: str, seed: int, **arguments: Any) -> Training:
+    """A training in its first state, whose steps may have been traced for an earlier span.
+
+    For callers that finish with one training before they begin the next: a further call with the
+    same arguments returns the same object.
+
+    Args:
+      title: As of `Training`.
+      seed: As of `Training`.
+      **arguments: The other arguments of `Training`.
+    """
+    key = (title, seed, *(f"{name}={value!r}" for name, value in sorted(arguments.items())))
+    training = _KEPT.get(key, lambda: Training(title, seed=seed, **arguments))
+    training.reset()
+    return training
+
+
+class _Mean:
+    """Means of losses over batches, each counting as often as it has examples."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._sums = np.zeros(len(names), np.float64)
+        self.rows = 0
+
+    def add(self, losses: tf.Tensor, rows: int) -> None:
+        self._sums += losses.numpy().astype(np.float64) * rows
+        self.rows += rows
+
+    def values(self) -> dict[str, float]:
+        if not self.rows:
+            return {}
+        return dict(zip(self._names, (self._sums / self.rows).tolist(), strict=True))
+
+
+def _require_labels(files: list[Path], labels: TeacherLabels, minimum: float) -> None:
+    """Joins once, ids only, before any work is lost."""
+    for file in files:
+        ids = feature_table.read(file, [columns.EXAMPLE_ID])[columns.EXAMPLE_ID]
+        labels.join(file.stem, ids)
+    labels.require_coverage(minimum)
+
+
 def _optimizer(training: TrainingConfig) -> tf_keras.optimizers.Optimizer:
     rate: Any = training.learning_rate
     if training.warmup_steps:
+        # By the number of the step, which a state carries along: no second warm-up in later spans.
         rate = tf_keras.optimizers.schedules.PolynomialDecay(
             rate / training.warmup_steps, training.warmup_steps, rate
         )
     return tf_keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
-
-
-def _biases(examples: Examples) -> dict[str, float]:
-    """Where each task starts: the mean label of the first shard, for binary tasks its log-odds."""
-    wanted = [f(task.name) for task in examples.tasks for f in (columns.label, columns.weight)]
-    shard = feature_table.read(examples.files[0], wanted)
-    out = {}
-    for task in examples.tasks:
-        label, weight = shard[columns.label(task.name)], shard[columns.weight(task.name)]
-        mean = float(np.average(label, weights=weight)) if weight.any() else 0.0
-        if task.kind == "binary":
-            mean = min(max(mean, 1e-6), 1 - 1e-6)
-            mean = math.log(mean / (1 - mean))
-        out[task.name] = mean
-    return out

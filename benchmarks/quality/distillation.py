@@ -14,18 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from scipy import stats
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
-
+from benchmarks.statistics import difference, dots, interval
 from tfx_distill.pipeline import run_log
 
 SIZES = {"full": 1.0, "half": 0.5}
@@ -83,13 +77,6 @@ def one_seed(seed: int, folder: Path, examples: int) -> dict[str, Any]:
     return found
 
 
-def interval(values: Iterable[float]) -> dict[str, float]:
-    """Mean and half the width of its 95% interval."""
-    sample = np.asarray(list(values), float)
-    half = stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample)
-    return {"mean": float(sample.mean()), "half_width": float(half), "n": len(sample)}
-
-
 def compare(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Intervals of each model's metric, and of its difference to the twin."""
     out: dict[str, Any] = {}
@@ -116,29 +103,23 @@ def table(result: dict[str, Any]) -> str:
         for name, row in rows.items():
             cells = [f"{row['twin']['mean']:.4f}"]
             for model in (*MODES, "teacher"):
-                found = row[f"{model} - twin"]
-                clear = abs(found["mean"]) > found["half_width"]
-                text = f"{found['mean']:+.4f} ± {found['half_width']:.4f}"
-                cells.append(f"**{text}**" if clear else text)
+                cells.append(difference(row[f"{model} - twin"]))
             lines.append(f"| {size} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def picture(result: dict[str, Any], file: Path) -> None:
     """Dots with whiskers: the difference to the twin, for each metric and size."""
-    names = list(next(iter(result.values())))
-    figure, axes = plt.subplots(len(names), 1, figsize=(7, 1.1 * len(names)), layout="constrained")
-    for axis, name in zip(axes, names, strict=True):
-        labels = []
-        for place, (size, model) in enumerate((s, m) for s in SIZES for m in (*MODES, "teacher")):
-            found = result[size][name][f"{model} - twin"]
-            axis.errorbar(found["mean"], place, xerr=found["half_width"], fmt="o", capsize=3)
-            labels.append(f"{size}, {model}")
-        axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set_yticks(range(len(labels)), labels, fontsize=5)
-        axis.set_title(f"{name}, difference to the twin", fontsize=7)
-        axis.tick_params(axis="x", labelsize=6)
-    figure.savefig(file, dpi=150)
+    names = next(iter(result.values()))
+    panels = {
+        f"{name}, difference to the twin": {
+            f"{size}, {model}": result[size][name][f"{model} - twin"]
+            for size in SIZES
+            for model in (*MODES, "teacher")
+        }
+        for name in names
+    }
+    dots(panels, file)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from small_examples import ROWS, SPAN, Prepared, execute, made
 from tfx.types import channel_utils, standard_artifacts
 
-from tfx_distill.components.artifacts import SNAPSHOT, TeacherLabels
+from tfx_distill.components.artifacts import TeacherLabels, publish
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.labels.commit import commit
 from tfx_distill.labels.partition import Partition
@@ -47,8 +47,9 @@ def write_labels(features: Any, folder: Path) -> Any:
             writer.write(ids, dict.fromkeys(kinds, 3 * age), np.zeros(len(ids), np.float32))
         shards.append(writer.shard)
     snapshot = commit(folder / "table", shards, Provenance("1", "a", "b", "c", "d", None))
-    (folder / SNAPSHOT).write_text(snapshot.to_json())
-    return made(TeacherLabels, folder)
+    artifact = made(TeacherLabels, folder)
+    publish(artifact, [snapshot])
+    return artifact
 
 
 @pytest.fixture(scope="module")

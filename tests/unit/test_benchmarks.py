@@ -7,7 +7,7 @@ import json
 import pytest
 from scipy import stats
 
-from benchmarks import startup
+from benchmarks import startup, statistics
 from benchmarks.quality import distillation
 
 
@@ -27,7 +27,7 @@ def seed(offset):
 
 def test_an_interval_by_scipy():
     values = [1.0, 2.0, 4.0, 7.0]
-    found = distillation.interval(values)
+    found = statistics.interval(values)
     test = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert found["mean"] == 3.5
     assert found["mean"] - found["half_width"] == pytest.approx(test.low)

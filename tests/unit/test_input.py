@@ -5,12 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfx_distill.schema.config import FeaturesConfig, TaskConfig
 from tfx_distill.trainer import feature_table
-from tfx_distill.trainer.input import Examples
-
-FEATURES = FeaturesConfig.model_validate({"numeric": ["x"]})
-TASKS = (TaskConfig(name="click", kind="binary", label="clicked"),)
+from tfx_distill.trainer.folds import fold_of
+from tfx_distill.trainer.input import Examples, Fold, ahead
 
 
 def table(folder, sizes, per_query=3):
@@ -51,14 +48,12 @@ def ids_of(batches):
 @given(
     sizes=st.lists(st.integers(2, 40), min_size=1, max_size=4),
     batch_size=st.integers(1, 50),
-    seed=st.one_of(st.none(), st.integers(0, 5)),
+    seed=st.one_of(st.none(), st.tuples(st.integers(0, 5), st.integers(0, 5))),
     whole=st.booleans(),
 )
 def test_an_epoch_has_every_example_once(tmp_path_factory, sizes, batch_size, seed, whole):
     files = table(tmp_path_factory.mktemp("table"), sizes)
-    examples = Examples(
-        files, FEATURES, TASKS, batch_size, seed=seed, whole_queries=whole, taught=()
-    )
+    examples = Examples(files, batch_size, seed=seed, whole_queries=whole, taught=())
     batches = list(examples.batches())
     assert sorted(ids_of(batches)) == list(range(sum(sizes)))
     for batch in batches:
@@ -73,24 +68,23 @@ def test_epochs_differ_and_seeds_repeat(tmp_path):
     files = table(tmp_path, [30, 30])
 
     def two_epochs(seed):
-        examples = Examples(files, FEATURES, TASKS, 8, seed=seed)
+        examples = Examples(files, 8, seed=seed)
         return [ids_of(examples.batches()).tolist() for _ in range(2)]
 
-    first, second = two_epochs(1)
+    first, second = two_epochs((1, 7))
     assert first != second
-    assert [first, second] == two_epochs(1)
-    assert two_epochs(2)[0] != first
-    assert ids_of(Examples(files, FEATURES, TASKS, 8).batches()).tolist() == list(range(60))
+    assert [first, second] == two_epochs((1, 7))
+    assert two_epochs((2, 7))[0] != first
+    assert two_epochs((1, 8))[0] != first, "each span is shuffled in its own way"
+    assert ids_of(Examples(files, 8).batches()).tolist() == list(range(60))
 
 
 def test_queries_stay_whole(tmp_path):
     files = table(tmp_path, [30, 30], per_query=5)
     examples = Examples(
         files,
-        FEATURES,
-        TASKS,
         12,
-        seed=3,
+        seed=(3,),
         labels=LabelsById(),
         taught=("click",),
         whole_queries=True,
@@ -106,7 +100,7 @@ def test_queries_stay_whole(tmp_path):
 
 def test_a_query_longer_than_a_batch_is_a_batch_of_its_own(tmp_path):
     files = table(tmp_path, [30], per_query=10)
-    examples = Examples(files, FEATURES, TASKS, 4, seed=0, whole_queries=True)
+    examples = Examples(files, 4, seed=(0,), whole_queries=True)
     assert [len(b["example_id"]) for b in examples.batches()] == [10, 10, 10]
 
 
@@ -115,10 +109,8 @@ def test_teacher_labels_are_joined_before_the_shuffle(tmp_path, whole):
     files = table(tmp_path, [30, 31])
     examples = Examples(
         files,
-        FEATURES,
-        TASKS,
         7,
-        seed=0,
+        seed=(0,),
         labels=LabelsById(),
         taught=("click",),
         whole_queries=whole,
@@ -142,3 +134,26 @@ def test_a_crash_while_writing_leaves_no_shard(tmp_path):
     with pytest.raises(RuntimeError):
         crash()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fold_leaves_out_its_queries_and_nothing_else(tmp_path):
+    files = table(tmp_path, [60, 61])
+    every = Examples(files, 16).batches()
+    queries = np.concatenate([batch["query_id"] for batch in every])
+    for number in range(3):
+        examples = Examples(files, 16, seed=(0,), without=Fold(number, 3))
+        got = np.concatenate([batch["query_id"] for batch in examples.batches()])
+        assert sorted(got) == sorted(queries[fold_of(queries, 3) != number])
+
+
+def test_reading_ahead_keeps_the_batches_and_passes_errors_on():
+    assert list(ahead(iter([{"a": 1}, {"a": 2}]))) == [{"a": 1}, {"a": 2}]
+
+    def broken():
+        yield {"a": 1}
+        raise OSError("the disk is gone")
+
+    batches = ahead(broken())
+    assert next(batches) == {"a": 1}
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)

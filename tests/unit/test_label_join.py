@@ -21,20 +21,26 @@ from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShardWriter
 from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
 
 KINDS = {"click": "binary", "watch": "regression"}
 
 
 def labelled(
-    table: Path, shards: Mapping[str, Sequence[tuple[int, float]]], batch: int = 2
+    table: Path,
+    shards: Mapping[str, Sequence[tuple[int, float]]],
+    batch: int = 2,
+    *,
+    span: int = 3,
+    split: Split = "train",
 ) -> Snapshot:
     """A table of these (id, logit) pairs per shard; the value of `watch` is minus the logit."""
     written = []
     for name, rows in shards.items():
         with LabelShardWriter(
             table,
-            Partition("video", 3, "train"),
+            Partition("video", span, split),
             name,
             KINDS,
             datetime(2024, 5, 1, tzinfo=timezone.utc),
@@ -48,7 +54,7 @@ def labelled(
                     np.zeros(len(part), np.float32),
                 )
         written.append(writer.shard)
-    return commit(table, written, Provenance("t", "a", "b", "c", "d", None))
+    return commit(table, written, Provenance("t", "a", f"{span} {split}", "c", "d", None))
 
 
 def ids(*values: int) -> np.ndarray:
@@ -99,6 +105,60 @@ def test_coverage_counts_missing_and_extra_labels(tmp_path: Path) -> None:
     message = str(caught.value)
     expected = ["3 of 4", "75.00%", "76.00%", "labels.min_coverage", str(tmp_path), "split train"]
     assert [part for part in expected if part not in message] == []
+
+
+def test_epochs_do_not_add_up_to_coverage(tmp_path: Path) -> None:
+    joiner = LabelJoiner(labelled(tmp_path, {"s0": [(1, 0.0)], "s1": [(3, 0.0)]}), "train", KINDS)
+    for _ in range(3):
+        joiner.join("s0", ids(1, 2))
+        joiner.join("s1", ids(3))
+        assert joiner.coverage() == Coverage(examples=3, labelled=2, labels=2)
+    joiner.join("s0", ids(1))
+    assert joiner.coverage() == Coverage(examples=2, labelled=2, labels=2)
+
+
+def test_of_several_snapshots_the_last_one_wins(tmp_path: Path) -> None:
+    first = labelled(tmp_path, {"s0": [(1, 1.0), (2, 2.0)], "s1": [(3, 3.0)]}, span=1)
+    second = labelled(tmp_path, {"s0": [(4, 40.0)], "s1": [(2, 20.0), (5, 50.0)]}, span=2)
+    # Id 2 is in the first one's file of the shard, but the second one labels it, too.
+    found, present = LabelJoiner([first, second], "train", KINDS).join("s0", ids(1, 2, 3, 4, 5, 6))
+    assert found["click"].tolist() == [1.0, 20.0, 3.0, 40.0, 50.0, 0.0]
+    assert present.tolist() == [True] * 5 + [False]
+    found, _ = LabelJoiner([second, first], "train", KINDS).join("s0", ids(1, 2, 5))
+    assert found["click"].tolist() == [1.0, 2.0, 50.0]
+    joiner = LabelJoiner([first, second], "train", KINDS)
+    joiner.join("s0", ids(1, 2, 3, 4, 5, 6))
+    assert joiner.coverage() == Coverage(examples=6, labelled=5, labels=6)
+    with pytest.raises(LabelError, match="span 2\\) and 1 before it, split train"):
+        joiner.require_coverage(0.9)
+
+
+def test_the_last_snapshot_is_enough_where_it_has_all(tmp_path: Path) -> None:
+    first = labelled(tmp_path, {"s0": [(1, 1.0)]}, span=1)
+    second = labelled(tmp_path, {"s0": [(1, 10.0)], "s1": [(2, 20.0)]}, span=2)
+    joiner = LabelJoiner([first, second], "train", KINDS)
+    for snapshot, name in ((first, "s0-"), (second, "s1-")):
+        Path(next(path for path in snapshot.files("train") if name in path)).unlink()
+    assert joiner.join("s0", ids(1))[0]["click"].tolist() == [10.0]
+
+
+def test_one_snapshot_with_the_split_is_enough(tmp_path: Path) -> None:
+    first = labelled(tmp_path, {"s0": [(1, 1.0)]}, span=1)
+    other = labelled(tmp_path, {"e0": [(2, 2.0)]}, span=2, split="eval")
+    found, present = LabelJoiner([first, other], "train", KINDS).join("s0", ids(1, 2))
+    assert (found["click"].tolist(), present.tolist()) == ([1.0, 0.0], [True, False])
+    with pytest.raises(LabelError, match="split train"):
+        LabelJoiner([other], "train", KINDS)
+    with pytest.raises(LabelError, match="no snapshot, split train"):
+        LabelJoiner([], "train", KINDS)
+
+
+def test_a_version_that_did_not_change_the_split_is_read_once(tmp_path: Path) -> None:
+    first = labelled(tmp_path, {"s0": [(1, 1.0)]})
+    later = labelled(tmp_path, {"e0": [(2, 2.0)]}, split="eval")
+    joiner = LabelJoiner([first, later], "train", KINDS)
+    joiner.join("s0", ids(1))
+    assert joiner.coverage() == Coverage(examples=1, labelled=1, labels=1)
 
 
 def test_coverage_of_nothing_is_not_enough(tmp_path: Path) -> None:
@@ -186,3 +246,32 @@ def test_join_equals_a_pandas_merge(
             total += len(wanted)
             labelled_total += int(merged["label"].notna().sum())
     assert joiner.coverage() == Coverage(total, labelled_total, len(label_of))
+
+
+_SNAPSHOTS = st.lists(
+    st.dictionaries(_ID, st.tuples(st.integers(0, 2), st.floats(-9, 9, width=32)), min_size=1),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(snapshots=_SNAPSHOTS, wanted=st.lists(_ID, max_size=8), shard=st.integers(0, 3))
+def test_several_snapshots_join_like_dictionaries_that_are_updated(
+    tmp_path_factory: pytest.TempPathFactory,
+    snapshots: list[dict[int, tuple[int, float]]],
+    wanted: list[int],
+    shard: int,
+) -> None:
+    table = tmp_path_factory.mktemp("table")
+    expected: dict[int, float] = {}
+    written = []
+    for span, labels in enumerate(snapshots):
+        shards: dict[str, list[tuple[int, float]]] = {}
+        for example_id, (number, label) in labels.items():
+            shards.setdefault(f"s{number}", []).append((example_id, label))
+        written.append(labelled(table, shards, span=span))
+        expected.update({example_id: label for example_id, (_, label) in labels.items()})
+    found, present = LabelJoiner(written, "train", KINDS).join(f"s{shard}", ids(*wanted))
+    assert present.tolist() == [example_id in expected for example_id in wanted]
+    assert found["click"].tolist() == [expected.get(example_id, 0) for example_id in wanted]

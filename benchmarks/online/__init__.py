@@ -1,0 +1,1 @@
+"""Experiments on streams; the results are in `docs/experiments.md`."""

@@ -1,0 +1,134 @@
+"""One student along a stream: what it learns from, and how good it is span by span."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.online.learners import learner
+from benchmarks.online.metrics import Metrics, evaluate
+from benchmarks.online.teaching import NEWEST, STATIC_POLICIES, Taught, Teacher
+from tfx_distill.schema.config import StudentConfig
+from tfx_distill.trainer import feature_table
+from tfx_distill.trainer.features import CATEGORICAL
+from tfx_distill.trainer.heads import of_student
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from benchmarks.online.stream import Chunk, Stream
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Something added to the teacher's logits of one task, for one value of a feature or for all.
+
+    `slice` is a categorical feature and its value.
+    """
+
+    task: str
+    added: float
+    slice: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A student of an experiment.
+
+    Attributes:
+      modes: Distillation mode by task; tasks that are left out are not distilled. Empty for an
+        undistilled twin.
+      tasks: What it serves; all tasks if not given.
+      teacher: Whose labels.
+      policy: When the teacher was trained on what, see `teaching`.
+      bias: Of the labels.
+      static: Learn from the bootstrap alone, and be evaluated on the `STATIC_SPANS` spans that end
+        with and follow it.
+    """
+
+    modes: tuple[tuple[str, str], ...] = ()
+    tasks: tuple[str, ...] | None = None
+    teacher: Teacher = field(default_factory=Teacher)
+    policy: str = NEWEST
+    bias: Bias | None = None
+    static: bool = False
+
+    def key(self) -> dict[str, Any]:
+        """All that the result depends on besides the stream, ready for JSON."""
+        content = asdict(self) | {"teacher": self.teacher.key()}
+        if not self.modes:
+            for unused in ("teacher", "policy", "bias"):
+                content.pop(unused)
+        return content
+
+
+STATIC_SPANS = 4
+
+
+def all_tasks(stream: Stream, mode: str) -> tuple[tuple[str, str], ...]:
+    """One mode for every task."""
+    return tuple((task.name, mode) for task in stream.config.tasks)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How an arm did: metrics by chunk, and the CPU seconds of its training."""
+
+    metrics: list[Metrics]
+    train_seconds: float
+
+
+def follow(stream: Stream, arm: Arm, taught: Taught | None) -> Followed:
+    """Trains a student chunk by chunk; after each it is evaluated on the chunk's eval split.
+
+    Args:
+      stream: Its chunks.
+      arm: The student.
+      taught: What `arm.teacher` left; None for a twin.
+    """
+    given = stream.config
+    names = tuple(task.name for task in given.tasks)
+    modes = dict(arm.modes)
+    served = arm.tasks or names
+    rules = {task: modes.get(task, "none") for task in served} | modes
+    student = StudentConfig.model_validate(
+        {"name": "arm", "tasks": arm.tasks, "distill": rules, "model": given.students[0].model}
+    )
+    model = learner(stream, student.model, of_student(student, given.tasks, twin=False))
+    metrics: list[Metrics] = []
+    seconds = 0.0
+    chunks = stream.chunks[:STATIC_SPANS] if arm.static else stream.chunks
+    for number, chunk in enumerate(chunks):
+        if not (number and arm.static):
+            labels = None
+            if taught is not None:
+                labels = taught.of(number, arm.policy, _shift(stream, chunk, arm.bias))
+            epochs = 1 if number else stream.setting.bootstrap_epochs
+            started = time.process_time()
+            model.fit(chunk.table, labels, span=chunk.span, epochs=epochs)
+            seconds += time.process_time() - started
+        metrics.append(evaluate(stream, chunk, model.logits(chunk.scored)))
+    return Followed(metrics, seconds)
+
+
+def is_static(arm: Arm) -> bool:
+    """Whether the labels of an arm come from teachers of a static data set."""
+    return arm.policy in STATIC_POLICIES
+
+
+def _shift(
+    stream: Stream, chunk: Chunk, bias: Bias | None
+) -> dict[str, NDArray[np.float32]] | None:
+    if bias is None:
+        return None
+    files = feature_table.shards(chunk.table, "train")
+    ids = np.concatenate([feature_table.read(f, [CATEGORICAL])[CATEGORICAL] for f in files])
+    where = np.ones(len(ids), bool)
+    if bias.slice is not None:
+        feature, value = bias.slice
+        place = [f.name for f in stream.config.features.categorical].index(feature)
+        where = ids[:, place] == stream.category(feature, value)
+    return {bias.task: np.where(where, np.float32(bias.added), np.float32(0))}

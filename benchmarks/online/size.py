@@ -1,0 +1,40 @@
+"""How large the teacher should be: as wide as the student, twice, four times; and of what kind.
+
+.venv/bin/python -m benchmarks.online.size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmarks.online.arms import Arm, all_tasks
+from benchmarks.online.experiment import Experiment, Panel, run
+from benchmarks.online.stream import Stream
+from benchmarks.online.teaching import Teacher
+from tfx_distill.schema.config import ModelConfig
+
+TEACHERS = {
+    **{f"{width}x": Teacher(ModelConfig(width=width)) for width in (1, 2, 4)},
+    "4x, experts": Teacher(),
+}
+
+
+def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
+    out: dict[str, Arm | Teacher] = {"twin": Arm()}
+    for title, teacher in TEACHERS.items():
+        out[f"teacher {title}"] = teacher
+        out[f"student of {title}"] = Arm(all_tasks(stream, "auxiliary"), teacher=teacher)
+    return out
+
+
+EXPERIMENT = Experiment(
+    name="size",
+    lines=_lines,
+    panels=(
+        Panel("students", tuple((f"student of {title}", "twin") for title in TEACHERS)),
+        Panel("their teachers", tuple((f"teacher {title}", "twin") for title in TEACHERS)),
+    ),
+)
+
+if __name__ == "__main__":
+    run(EXPERIMENT)

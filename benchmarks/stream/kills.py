@@ -1,0 +1,144 @@
+"""What `kill -9` costs a stream: nothing but time.
+
+    .venv/bin/python -m benchmarks.stream.kills --kills 20 --into runs/kills
+
+Runs a stream undisturbed; then the same stream again, killed at random moments and each time
+continued by `distill run`, until it is through. Compares the metrics of every model of every span,
+and the label table, row by row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.stream import project
+
+COMMAND = [str(Path(sys.executable).with_name("distill")), "run"]
+
+
+def undisturbed(file: Path) -> float:
+    """Runs the stream to its end; seconds."""
+    start = time.monotonic()
+    subprocess.run([*COMMAND, str(file)], check=True, capture_output=True)
+    return time.monotonic() - start
+
+
+def disturbed(file: Path, kills: int, seconds: float, seed: int) -> list[float]:
+    """Runs the stream, killing it at random moments; how long each attempt lived.
+
+    Args:
+      file: The config.
+      kills: How often to kill it.
+      seconds: How long it takes undisturbed: moments are spread so that about all of it is hit.
+      seed: Of the moments.
+    """
+    draw = random.Random(seed)
+    lived = []
+    while len(lived) < kills:
+        # From the start-up to well into the work: progress is made, slowly.
+        patience = draw.uniform(0.0, 2.4 * seconds / kills) + draw.choice((8.0, 14.0, 20.0))
+        with subprocess.Popen(
+            [*COMMAND, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                code = process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                lived.append(patience)
+                continue
+        if code != 0:
+            raise RuntimeError(f"distill run ended with {code}")
+        break  # It was through before it could be killed again.
+    subprocess.run([*COMMAND, str(file)], check=True, capture_output=True)
+    return lived
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """The metrics of every span, and the label table without what names a model or a time."""
+    records = sorted((folder / "runs/stream/spans").glob("*.json"))
+    metrics = {
+        file.stem: {
+            student["name"]: student["metrics"]
+            for student in json.loads(file.read_text())["students"]
+        }
+        for file in records
+    }
+    labels = (
+        pl.scan_delta(str(folder / "runs/stream/labels"))
+        .drop("teacher", "scored_at")
+        .sort("span", "split", "example_id")
+        .collect()
+    )
+    return {"metrics": metrics, "labels": labels}
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """How far two outcomes are apart; zero everywhere if nothing was lost or done twice."""
+    gaps = [0.0]
+
+    def compare(a: Any, b: Any) -> None:
+        if isinstance(a, dict):
+            if a.keys() != b.keys():
+                raise ValueError(f"{sorted(a)} against {sorted(b)}")
+            for key in a:
+                compare(a[key], b[key])
+        elif a is not None:
+            gaps.append(abs(a - b))
+
+    compare(one["metrics"], other["metrics"])
+    left, right = one["labels"], other["labels"]
+    keys = ["span", "split", "example_id"]
+    same_rows = left.select(keys).equals(right.select(keys))
+    values = [name for name in left.columns if name not in keys]
+    apart = (
+        max(
+            float((left[name].cast(pl.Float64) - right[name].cast(pl.Float64)).abs().max() or 0.0)
+            for name in values
+        )
+        if same_rows
+        else None
+    )
+    return {
+        "largest_metric_difference": max(gaps),
+        "rows": len(left),
+        "same_rows": same_rows,
+        "repeated_rows": int(right.select(keys).is_duplicated().sum()),
+        "largest_label_difference": apart,
+    }
+
+
+def main() -> None:
+    """Runs both and compares them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--spans", type=int, default=8)
+    parser.add_argument("--examples", type=int, default=5_000, help="a span")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--into", type=Path, default=Path("runs/kills"))
+    asked = parser.parse_args()
+    size = {"spans": asked.spans, "examples": asked.examples}
+    calm, rough = asked.into / "calm", asked.into / "rough"
+    seconds = undisturbed(project.write(calm, **size))
+    lived = disturbed(project.write(rough, **size), asked.kills, seconds, asked.seed)
+    result = difference(outcome(calm), outcome(rough)) | {
+        "kills": len(lived),
+        "seconds_undisturbed": seconds,
+        "lived": lived,
+    }
+    (asked.into / "result.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Means, spreads and the correlation of two streams of numbers, from one pass in batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass
+class PairMoments:
+    """Moments of pairs (x, y), which batches and other such moments are added to.
+
+    Sums of squares are taken around the mean and combined as Chan, Golub and LeVeque do (Updating
+    Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979): nothing cancels,
+    however far the numbers lie from 0. All are first shifted by the first pair, which leaves
+    exactly 0 of a constant.
+
+    Attributes:
+      count: Pairs so far.
+    """
+
+    count: int = 0
+    _origin_x: float = 0.0
+    _origin_y: float = 0.0
+    _mean_x: float = 0.0
+    _mean_y: float = 0.0
+    _square_x: float = 0.0
+    _square_y: float = 0.0
+    _product: float = 0.0
+
+    def add(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
+        """Adds pairs: two arrays of the same shape [n], of finite numbers."""
+        if not len(x):
+            return
+        origin_x, origin_y = float(x[0]), float(y[0])
+        shifted_x, shifted_y = x.astype(np.float64) - origin_x, y.astype(np.float64) - origin_y
+        mean_x, mean_y = float(shifted_x.mean()), float(shifted_y.mean())
+        rest_x, rest_y = shifted_x - mean_x, shifted_y - mean_y
+        self.merge(
+            PairMoments(
+                len(x),
+                origin_x,
+                origin_y,
+                mean_x,
+                mean_y,
+                float(rest_x @ rest_x),
+                float(rest_y @ rest_y),
+                float(rest_x @ rest_y),
+            )
+        )
+
+    def merge(self, other: PairMoments) -> None:
+        """Adds all pairs of `other`."""
+        if not self.count:
+            self._origin_x, self._origin_y = other._origin_x, other._origin_y
+        if not other.count:
+            return
+        # Of the other's mean from ours; the origins may be far from 0, their difference is exact.
+        gap_x = other._origin_x - self._origin_x + (other._mean_x - self._mean_x)
+        gap_y = other._origin_y - self._origin_y + (other._mean_y - self._mean_y)
+        total = self.count + other.count
+        share = other.count / total
+        both = self.count * share
+        self._mean_x += gap_x * share
+        self._mean_y += gap_y * share
+        self._square_x += other._square_x + gap_x * gap_x * both
+        self._square_y += other._square_y + gap_y * gap_y * both
+        self._product += other._product + gap_x * gap_y * both
+        self.count = total
+
+    @property
+    def mean_x(self) -> float | None:
+        """Mean of x; None without pairs."""
+        return self._origin_x + self._mean_x if self.count else None
+
+    @property
+    def std_x(self) -> float | None:
+        """Standard deviation of x, over n; None without pairs."""
+        return math.sqrt(self._square_x / self.count) if self.count else None
+
+    @property
+    def correlation(self) -> float | None:
+        """Pearson's correlation; None unless both x and y vary."""
+        spread = math.sqrt(self._square_x) * math.sqrt(self._square_y)
+        # Rounding may lead just outside.
+        return min(1.0, max(-1.0, self._product / spread)) if spread > 0 else None
+
+    @property
+    def shift(self) -> float | None:
+        """Mean of y minus mean of x, in standard deviations of x; None unless x varies."""
+        spread = self.std_x
+        if not spread:
+            return None
+        return (self._origin_y - self._origin_x + (self._mean_y - self._mean_x)) / spread
