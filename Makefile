@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench test-next clean
+.PHONY: help setup demo stream test lint format bench test-next clean
 
 BIN := .venv/bin
 SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/compile
@@ -21,6 +21,11 @@ setup: .venv/.ready ## Build .venv from the lock file (done by the targets that 
 demo: .venv/.ready ## Distil two students from simulated logs and show the result
 	$(BIN)/distill data simulator
 	$(BIN)/distill run configs/video.yaml $(ARGS)
+
+stream: .venv/.ready ## Run a simulated stream of eight days, day by day
+	$(BIN)/distill data simulator --spans 8 --examples 20000 --into data/stream
+	$(BIN)/distill run configs/stream.yaml $(ARGS)
+	$(BIN)/distill status configs/stream.yaml
 
 test: .venv/.ready ## Run the tests: unit, component, end to end
 	$(BIN)/pytest $(ARGS)

@@ -78,6 +78,12 @@ def named_files(table: Path, version: int) -> Iterator[str]:
             yield unquote(action["path"])
 
 
+def added_files(table: Path, version: int) -> Iterator[tuple[str, int]]:
+    """Files that a commit of labels adds, as paths relative to the table, each with its rows."""
+    for action in _actions(table, version, "add"):
+        yield unquote(action["path"]), json.loads(action["stats"])["numRecords"]
+
+
 def expired_span(table: Path, *, since: int = 0) -> int | None:
     """Last span whose labels were expired by a commit after version `since`, if any."""
     known = versions(table)

@@ -23,9 +23,15 @@ def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_p
     label of a task that always applies. No feature has a fixed shape, so Transform sees sparse
     tensors.
 
+    `data.validation` sets how far features may drift from one span to the next. Chance moves them
+    too, the more the fewer examples and users there are: over ten simulated spans, shares of a
+    category moved by up to 0.09 and numbers by up to 0.11 at 20,000 trained and 4,000 evaluated
+    examples a span; by up to 0.12 and 0.17 in 2,000 trained, 0.38 and 0.54 in 400 evaluated ones.
+
     Args:
       config: With `data.schema_file`, that file is used instead, its features brought into the
-        order of the columns and what is not a column left out.
+        order of the columns and what is not a column left out. Its drift comparators count, not
+        the limits of `data.validation`.
       types: Canonical types of the ingested columns, in their order.
 
     Raises:
@@ -33,7 +39,8 @@ def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_p
     """
     if config.data.schema_file is not None:
         return _from_file(Path(config.data.schema_file), types)
-    categorical = {feature.name for feature in config.features.categorical}
+    learned = (*config.features.categorical, *config.features.multivalent)
+    categorical = {feature.name for feature in learned}
     numeric = {feature.name for feature in config.features.numeric}
     schema = schema_pb2.Schema()
     for name, kind in types.items():
@@ -49,7 +56,7 @@ def tfmd_schema(config: RunConfig, types: Mapping[str, pa.DataType]) -> schema_p
         if name in categorical:
             if limits.drift is not None:
                 feature.drift_comparator.infinity_norm.threshold = limits.drift
-            if pa.types.is_integer(kind):
+            if feature.type == schema_pb2.INT:
                 feature.int_domain.is_categorical = True
         elif name in numeric and limits.numeric_drift is not None:
             feature.drift_comparator.jensen_shannon_divergence.threshold = limits.numeric_drift

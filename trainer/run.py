@@ -11,7 +11,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.schema.errors import ModelError
-from tfx_distill.trainer import chunks, export, training_state
+from tfx_distill.trainer import chunks, export, training_state, vocabularies
 from tfx_distill.trainer.chunks import Chunk
 from tfx_distill.trainer.folds import fold_model
 from tfx_distill.trainer.input import Fold
@@ -150,8 +150,6 @@ def _renewed(
     state: TrainingState, before: str, now: str, features: FeaturesConfig
 ) -> TrainingState:
     """The state with embedding rows where a renewed Transform graph puts their ids."""
-    from tfx_distill.trainer import vocabularies
-
     for feature in (*features.categorical, *features.multivalent):
         if feature.refresh is not None:
             sources = vocabularies.row_sources(before, now, feature)

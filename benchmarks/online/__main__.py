@@ -16,6 +16,8 @@ EXPERIMENTS = {
 }
 
 if __name__ == "__main__":
+    if any(argument.startswith("--into") for argument in sys.argv):
+        raise SystemExit("--into is for one experiment: all write to runs/online/NAME")
     for name, experiment in EXPERIMENTS.items():
         print(f"\n{name}\n", flush=True)
         run(experiment, sys.argv[1:])

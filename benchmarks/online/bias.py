@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.online.arms import Arm, Bias, all_tasks
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.metrics import SLICE
-from benchmarks.online.stream import Stream
-from benchmarks.online.teaching import Teacher
+from benchmarks.online.plan import SLICE, Arm, Bias, Teacher, all_tasks
+from tfx_distill.schema.config import RunConfig
 
 EVERYWHERE = Bias("click", 0.5)
 ONE_DEVICE = Bias("click", 1.0, SLICE)
 _METRICS = ("calibration", "true calibration", "log_loss", "true log_loss", "true auc")
 
 
-def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
+def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
     out: dict[str, Arm | Teacher] = {"twin": Arm()}
     for mode in ("direct", "auxiliary"):
-        modes = all_tasks(stream, mode)
+        modes = all_tasks(config, mode)
         out[mode] = Arm(modes)
         out[f"{mode}, +0.5"] = Arm(modes, bias=EVERYWHERE)
         out[f"{mode}, +1 on {SLICE[1]}"] = Arm(modes, bias=ONE_DEVICE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.online.plan import MOVIELENS, Arm, Setting, Teacher
 from benchmarks.statistics import curves, difference, dots, interval
 from tfx_distill.pipeline import run_log
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from benchmarks.online.arms import Arm
     from benchmarks.online.metrics import Metrics
     from benchmarks.online.seeds import Seed
-    from benchmarks.online.stream import Stream
-    from benchmarks.online.teaching import Teacher
+    from tfx_distill.schema.config import RunConfig
 
 ROWS: tuple[tuple[str, str], ...] = (
     ("click", "auc"),
@@ -64,24 +65,22 @@ class Experiment:
 
     Attributes:
       name: Of its module, and of the folder of its result.
-      lines: From a stream to students, or teachers, by title.
+      lines: From a run config to students, or teachers, by title.
       panels: What is compared.
       figures: Further numbers of a seed, by name.
       by_span: Tasks and metrics whose differences of the first panel are drawn span by span.
     """
 
     name: str
-    lines: Callable[[Stream], Mapping[str, Arm | Teacher]]
+    lines: Callable[[RunConfig], Mapping[str, Arm | Teacher]]
     panels: tuple[Panel, ...]
     figures: Callable[[Seed], dict[str, float]] | None = None
     by_span: tuple[tuple[str, str], ...] = ()
 
     def of_seed(self, seed: Seed) -> dict[str, Any]:
         """What the comparison needs of one seed."""
-        from benchmarks.online.arms import Arm
-
         lines: dict[str, list[Metrics]] = {}
-        for title, line in self.lines(seed.stream).items():
+        for title, line in self.lines(seed.stream.config).items():
             if isinstance(line, Arm):
                 found = seed.followed(line).metrics
                 # The first chunk of a stream is a batch; of a static set there is no other.
@@ -201,7 +200,8 @@ def run(experiment: Experiment, arguments: list[str] | None = None) -> dict[str,
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.online.{experiment.name}")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--spans", type=int, help="24 of the simulator; MovieLens has 7")
+    parser.add_argument("--spans", type=int, help="24, or the 8 months of MovieLens")
+    parser.add_argument("--bootstrap", type=int, help="spans trained on together; 4, or 2")
     parser.add_argument("--examples", type=int, help="a simulated span; 15,000")
     parser.add_argument("--data", choices=("video", "movielens"), default="video")
     parser.add_argument("--into", type=Path, help="default: runs/online/NAME")
@@ -217,15 +217,19 @@ def run(experiment: Experiment, arguments: list[str] | None = None) -> dict[str,
     run_log.divert(into)
     _one_thread()
     from benchmarks.online.seeds import Seed, open_folder
-    from benchmarks.online.stream import MOVIELENS, Setting
 
     setting = MOVIELENS if asked.data == "movielens" else Setting()
-    if asked.spans is not None:
-        setting = replace(setting, spans=asked.spans)
-    if asked.examples is not None:
-        setting = replace(setting, examples=asked.examples)
+    for key in ("spans", "bootstrap", "examples"):
+        if getattr(asked, key) is not None:
+            setting = replace(setting, **{key: getattr(asked, key)})
+    if setting.spans <= setting.bootstrap:
+        parser.error(f"--spans must be above the {setting.bootstrap} of the bootstrap")
     open_folder(shared, setting)
-    seeds = [experiment.of_seed(Seed(setting, number, shared)) for number in range(asked.seeds)]
+    seeds = []
+    for number in range(asked.seeds):
+        started = time.monotonic()
+        seeds.append(experiment.of_seed(Seed(setting, number, shared)))
+        print(f"{name}: seed {number}, {time.monotonic() - started:.0f} s", file=sys.stderr)
     result = experiment.compare(seeds, setting.bootstrap)
     result = {"setting": json.loads(setting.to_json()), **result}
     (into / "result.json").write_text(json.dumps(result, indent=1))

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.online.arms import Arm, all_tasks
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.stream import Stream
-from benchmarks.online.teaching import EVERY, FROZEN, NEWEST, Teacher
+from benchmarks.online.plan import EVERY, FROZEN, NEWEST, Arm, Teacher, all_tasks
+from tfx_distill.schema.config import RunConfig
 
 POLICIES = {"every span": NEWEST, **{policy: policy for policy in EVERY}, "frozen": FROZEN}
 
 
-def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
-    modes = all_tasks(stream, "auxiliary")
+def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
+    modes = all_tasks(config, "auxiliary")
     out: dict[str, Arm | Teacher] = {"twin": Arm()}
     return out | {title: Arm(modes, policy=policy) for title, policy in POLICIES.items()}
 

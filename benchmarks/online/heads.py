@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.online.arms import Arm, all_tasks
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.stream import Stream
-from benchmarks.online.teaching import Teacher
+from benchmarks.online.plan import Arm, Teacher, all_tasks
+from tfx_distill.schema.config import RunConfig
 
 
-def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
+def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
     out: dict[str, Arm | Teacher] = {
         "twin": Arm(),
-        "direct": Arm(all_tasks(stream, "direct")),
-        "auxiliary": Arm(all_tasks(stream, "auxiliary")),
+        "direct": Arm(all_tasks(config, "direct")),
+        "auxiliary": Arm(all_tasks(config, "auxiliary")),
         "teacher": Teacher(),
     }
-    if any(task.name == "ltv" for task in stream.config.tasks):
+    if any(task.name == "ltv" for task in config.tasks):
         out["direct, ltv only"] = Arm((("ltv", "direct"),))
         out["auxiliary, ltv only"] = Arm((("ltv", "auxiliary"),))
     return out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from benchmarks.online.plan import SLICE
 from tfx_distill.components.area_under_curve import AreaUnderCurve
 from tfx_distill.components.column_metric import ScoredColumns
 from tfx_distill.components.grouped_auc import GroupedAuc
@@ -28,8 +29,6 @@ BINARY = (AreaUnderCurve(), LogLoss(), CalibrationRatio(), GroupedAuc())
 REGRESSION = (SquaredError(),)
 TRUE = "true "
 """Marks metrics against the simulator's truth in the place of what users happened to do."""
-SLICE = ("device", "desktop")
-"""The slice that is looked at besides all examples."""
 
 
 def evaluate(stream: Stream, chunk: Chunk, outputs: Mapping[str, NDArray[np.float32]]) -> Metrics:

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.online.arms import Arm, Followed, follow, is_static
-from benchmarks.online.stream import Setting, Stream
-from benchmarks.online.teaching import Taught, Teacher, teach, teach_static
+from benchmarks.online.following import Followed, follow
+from benchmarks.online.plan import STATIC_POLICIES, Arm, Setting, Teacher
+from benchmarks.online.stream import Stream
+from benchmarks.online.teaching import Taught, teach, teach_static
 
 
 class Seed:
@@ -45,7 +46,11 @@ class Seed:
         """How an arm did."""
         file = self._folder / f"arm-{_digest(arm.key())}.json"
         if not file.exists():
-            taught = self.taught(arm.teacher, static=is_static(arm)) if arm.modes else None
+            taught = (
+                self.taught(arm.teacher, static=arm.policy in STATIC_POLICIES)
+                if arm.modes
+                else None
+            )
             found = follow(self.stream, arm, taught)
             self._folder.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial")

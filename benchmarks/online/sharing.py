@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from benchmarks.online.arms import Arm
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.seeds import Seed
-from benchmarks.online.stream import Stream
-from benchmarks.online.teaching import Teacher
+from benchmarks.online.plan import Arm, Teacher
+from tfx_distill.schema.config import RunConfig
+
+if TYPE_CHECKING:
+    from benchmarks.online.seeds import Seed
 
 STUDENTS: dict[str, tuple[str, ...]] = {
     "clicks": ("click", "watch_time"),
@@ -25,8 +27,8 @@ def _arm(tasks: tuple[str, ...], teacher: Teacher) -> Arm:
     return Arm(tuple((task, "auxiliary") for task in tasks), tasks=tasks, teacher=teacher)
 
 
-def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
-    del stream
+def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
+    del config
     out: dict[str, Arm | Teacher] = {}
     for name, tasks in STUDENTS.items():
         out[f"{name}, twin"] = Arm(tasks=tasks)
@@ -36,28 +38,30 @@ def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
 
 
 def _seconds(seed: Seed) -> dict[str, float]:
-    """CPU time of everything that is trained and labelled, tracing and evaluation left out."""
+    """CPU seconds a span of what is trained and labelled; tracing and evaluation left out."""
     everyone = Teacher()
     own = {name: Teacher(tasks=tasks) for name, tasks in STUDENTS.items()}
+    spans = seed.stream.setting.spans - seed.stream.setting.bootstrap
 
     def teaching(teacher: Teacher) -> float:
         taught = seed.taught(teacher)
-        return taught.train_seconds + taught.label_seconds
+        return (taught.train_seconds + taught.label_seconds) / spans
 
     def students(teachers: Mapping[str, Teacher]) -> float:
         return sum(
-            seed.followed(_arm(tasks, teachers[name])).train_seconds
+            seed.followed(_arm(tasks, teachers[name])).train_seconds / spans
             for name, tasks in STUDENTS.items()
         )
 
     shared = teaching(everyone), students(dict.fromkeys(STUDENTS, everyone))
     each = sum(teaching(teacher) for teacher in own.values()), students(own)
     return {
-        "one shared teacher: CPU s of teaching": shared[0],
-        "one teacher each: CPU s of teaching": each[0],
-        "one shared teacher: CPU s with students": sum(shared),
-        "one teacher each: CPU s with students": sum(each),
-        "each / shared, with students": sum(each) / sum(shared),
+        "teaching, one shared teacher": shared[0],
+        "teaching, one teacher each": each[0],
+        "with the students, one shared teacher": sum(shared),
+        "with the students, one teacher each": sum(each),
+        "each / shared, teaching": each[0] / shared[0],
+        "each / shared, with the students": sum(each) / sum(shared),
     }
 
 

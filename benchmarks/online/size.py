@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.online.arms import Arm, all_tasks
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.stream import Stream
-from benchmarks.online.teaching import Teacher
-from tfx_distill.schema.config import ModelConfig
+from benchmarks.online.plan import Arm, Teacher, all_tasks
+from tfx_distill.schema.config import ModelConfig, RunConfig
 
 TEACHERS = {
     **{f"{width}x": Teacher(ModelConfig(width=width)) for width in (1, 2, 4)},
@@ -19,11 +17,11 @@ TEACHERS = {
 }
 
 
-def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
+def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
     out: dict[str, Arm | Teacher] = {"twin": Arm()}
     for title, teacher in TEACHERS.items():
         out[f"teacher {title}"] = teacher
-        out[f"student of {title}"] = Arm(all_tasks(stream, "auxiliary"), teacher=teacher)
+        out[f"student of {title}"] = Arm(all_tasks(config, "auxiliary"), teacher=teacher)
     return out
 
 

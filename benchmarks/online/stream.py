@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import numpy as np
@@ -19,6 +18,7 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata
 from tfx_bsl.tfxio import parquet_tfxio
 
+from benchmarks.online.plan import Setting
 from tfx_distill.components.span_example_gen import ingest
 from tfx_distill.datasets import logs, simulator
 from tfx_distill.datasets.example_shards import read_shard
@@ -37,41 +37,6 @@ Columns = dict[str, "NDArray[Any]"]
 CONFIGS = Path(__file__).parents[2] / "configs"
 SERVED_POSITION = 6
 """What the video config gives for the position when it serves."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """On what an experiment runs; results of different settings do not mix.
-
-    Attributes:
-      data: Simulated video, a stream per seed; or the one log of MovieLens-100K, which must lie
-        where `configs/movielens.yaml` looks for it.
-      spans: How many, the bootstrap's counted.
-      bootstrap: How many of them are trained on together at first.
-      examples: Per simulated span.
-      bootstrap_epochs: Passes of every model over the bootstrap; over later spans it is one.
-      batch_size: Of every model.
-      learning_rate: Of students and twins.
-      teacher_learning_rate: Of teachers. Both rates were chosen among 0.002, 0.005 and 0.008 by the
-        losses of undistilled models on a stream of seed 99, which no experiment uses.
-    """
-
-    data: Literal["video", "movielens"] = "video"
-    spans: int = 24
-    bootstrap: int = 4
-    examples: int = 15_000
-    bootstrap_epochs: int = 3
-    batch_size: int = 1024
-    learning_rate: float = 8e-3
-    teacher_learning_rate: float = 2e-3
-
-    def to_json(self) -> str:
-        """This setting as JSON, one key a line."""
-        return json.dumps(asdict(self), indent=1)
-
-
-MOVIELENS = Setting(data="movielens", spans=8, bootstrap=2, examples=0, batch_size=512)
-"""Eight months, of which the first two are the bootstrap; the number of examples is the log's."""
 
 
 @dataclass(frozen=True)
@@ -227,24 +192,6 @@ class Stream:
             "satisfaction": out["satisfaction_probability"],
             "ltv": out["expected_ltv"] * moved,
         }
-
-
-def without_queries(source: Path, target: Path, left_out: Any) -> None:
-    """Copies the train split of a feature table, without some queries; links its eval split.
-
-    Args:
-      source: Folder of the feature table.
-      target: Folder of the new one.
-      left_out: From int64 query ids to bool, which to leave out; shape [rows].
-    """
-    for file in feature_table.shards(source, "train"):
-        rows = feature_table.read(file)
-        kept = ~left_out(rows[columns.QUERY_ID])
-        batch = feature_table.record({name: values[kept] for name, values in rows.items()})
-        _write(target / "Split-train" / file.name, iter([batch]))
-    for file in feature_table.shards(source, "eval"):
-        (target / "Split-eval").mkdir(parents=True, exist_ok=True)
-        (target / "Split-eval" / file.name).hardlink_to(file)
 
 
 def _write(file: Path, rows: Iterator[pa.RecordBatch]) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.online.arms import Arm, all_tasks
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.stream import Stream
-from benchmarks.online.teaching import Teacher
+from benchmarks.online.plan import Arm, Teacher, all_tasks
+from tfx_distill.schema.config import RunConfig
 
 CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
     "click": (("click", "auxiliary"),),
@@ -19,10 +18,10 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def _lines(stream: Stream) -> Mapping[str, Arm | Teacher]:
+def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
     out: dict[str, Arm | Teacher] = {"twin": Arm()}
     out |= {title: Arm(modes) for title, modes in CHOICES.items()}
-    return out | {"all": Arm(all_tasks(stream, "auxiliary"))}
+    return out | {"all": Arm(all_tasks(config, "auxiliary"))}
 
 
 EXPERIMENT = Experiment(

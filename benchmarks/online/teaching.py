@@ -7,39 +7,39 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.online.learners import learner
 from benchmarks.online.metrics import Metrics, evaluate
-from benchmarks.online.stream import Chunk, Stream, without_queries
+from benchmarks.online.plan import (
+    AFTER,
+    CROSS_FIT,
+    EVERY,
+    FOLDS,
+    FROZEN,
+    IN_SAMPLE,
+    NEWEST,
+    STATIC_EPOCHS,
+    Teacher,
+)
+from benchmarks.online.stream import Chunk, Columns, Stream
 from tfx_distill.labels.join import Coverage
 from tfx_distill.schema import columns
-from tfx_distill.schema.config import ModelConfig, TeacherModelConfig
 from tfx_distill.schema.errors import LabelError
 from tfx_distill.trainer import feature_table
+from tfx_distill.trainer.folds import fold_of
 from tfx_distill.trainer.heads import of_teacher
+from tfx_distill.trainer.input import Fold
 from tfx_distill.trainer.training import Training
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NEWEST = "newest"
-"""Score, then train: the teacher has not trained on what it labels (but in the bootstrap)."""
-AFTER = "after"
-"""Train, then score."""
-FROZEN = "frozen"
-"""The teacher stays as it is after the bootstrap."""
-EVERY = {"every 4": 4, "every 8": 8}
-"""The labelling teacher is replaced by the newest one every so many spans."""
-IN_SAMPLE = "in sample"
-CROSS_FIT = "cross-fit"
-"""The bootstrap as a static data set: labels of the teacher that saw them all, or of K teachers,
-each of which labels the queries that it has not seen."""
-STATIC_POLICIES = (IN_SAMPLE, CROSS_FIT)
-FOLDS = 5
-STATIC_EPOCHS = 4
+
+Labels = dict[str, "NDArray[np.float32]"]
+"""By task, of shape [rows]: logits of binary tasks, values of the others."""
 
 
 class KnownLabels:
@@ -54,7 +54,7 @@ class KnownLabels:
         self._examples = self._labelled = 0
 
     def join(
-        self, shard: str, example_id: NDArray[np.int64]
+        self, shard: str, example_id: NDArray[np.int64], /
     ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
         """See `LabelJoiner.join`; all shards are one here."""
         del shard
@@ -71,7 +71,7 @@ class KnownLabels:
         """See `LabelJoiner.coverage`."""
         return Coverage(self._examples, self._labelled, len(self._ids))
 
-    def require_coverage(self, minimum: float) -> None:
+    def require_coverage(self, minimum: float, /) -> None:
         """See `LabelJoiner.require_coverage`."""
         share = self.coverage().share
         if share < minimum:
@@ -83,18 +83,6 @@ class KnownLabels:
             )
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """Which teacher: its architecture, and its tasks if not all."""
-
-    model: ModelConfig = field(default_factory=TeacherModelConfig)
-    tasks: tuple[str, ...] | None = None
-
-    def key(self) -> dict[str, Any]:
-        """What the teacher is, ready for JSON."""
-        return {"model": self.model.model_dump(), "tasks": self.tasks}
-
-
 @dataclass
 class Taught:
     """What a teacher left behind on a stream.
@@ -103,12 +91,12 @@ class Taught:
       ids: By chunk, int64 ids of its train examples.
       labels: By policy, chunk and task, float32 in the order of `ids`.
       metrics: By chunk, of the teacher after it trained on the chunk, on the chunk's eval split.
-      train_seconds: CPU time of its training.
-      label_seconds: CPU time of labelling every chunk once.
+      train_seconds: CPU time of its training after the first chunk, in which steps are traced.
+      label_seconds: CPU time of labelling every chunk after the first once.
     """
 
     ids: list[NDArray[np.int64]] = field(default_factory=list)
-    labels: dict[str, list[dict[str, NDArray[np.float32]]]] = field(default_factory=dict)
+    labels: dict[str, list[Labels]] = field(default_factory=dict)
     metrics: list[Metrics] = field(default_factory=list)
     train_seconds: float = 0.0
     label_seconds: float = 0.0
@@ -163,36 +151,37 @@ def _learner(stream: Stream, teacher: Teacher) -> Training:
 def teach(stream: Stream, teacher: Teacher) -> Taught:
     """Trains a teacher along the stream; labels every chunk by every policy."""
     model = _learner(stream, teacher)
-    out = Taught(labels={policy: [] for policy in (NEWEST, AFTER, FROZEN, *EVERY)})
-    states = {}
-    for number, chunk in enumerate(stream.chunks):
+    chunks = stream.chunks
+    blank: list[Labels] = [{} for _ in chunks]
+    out = Taught(labels={policy: list(blank) for policy in (NEWEST, AFTER, FROZEN, *EVERY)})
+    for number, chunk in enumerate(chunks):
         rows = _train_rows(chunk)
         out.ids.append(rows[columns.EXAMPLE_ID])
         started = time.process_time()
         if number:
-            out.labels[NEWEST].append(model.logits(rows))
+            out.labels[NEWEST][number] = model.logits(rows)
             out.label_seconds += time.process_time() - started
-            now = model.state()
-            for policy, every in EVERY.items():
-                if (number - 1) % every == 0:
-                    states[policy] = now
-            for policy, state in states.items():
-                model.load(state)
-                out.labels[policy].append(model.logits(rows))
-            model.load(now)
         started = time.process_time()
         epochs = 1 if number else stream.setting.bootstrap_epochs
         model.fit(chunk.table, span=chunk.span, epochs=epochs)
-        out.train_seconds += time.process_time() - started
-        started = time.process_time()
-        after = model.logits(rows)
-        out.labels[AFTER].append(after)
-        if not number:
+        if number:
+            out.train_seconds += time.process_time() - started
+        out.labels[AFTER][number] = model.logits(rows)
+        if number == 0:
             # The first chunk has no other teacher than the one trained on it.
-            out.label_seconds += time.process_time() - started
-            states[FROZEN] = model.state()
             for policy in (NEWEST, FROZEN, *EVERY):
-                out.labels[policy].append(after)
+                out.labels[policy][0] = out.labels[AFTER][0]
+        # Whoever is not refreshed for a while labels what comes in the meantime.
+        ahead = {policy: every for policy, every in EVERY.items() if number % every == 0}
+        if number == 0:
+            ahead[FROZEN] = len(chunks)
+        for later in range(
+            number + 1, min(number + 1 + max(ahead.values(), default=0), len(chunks))
+        ):
+            labels = model.logits(_train_rows(chunks[later]))
+            for policy, every in ahead.items():
+                if later <= number + every:
+                    out.labels[policy][later] = labels
         out.metrics.append(evaluate(stream, chunk, model.logits(chunk.scored)))
     return out
 
@@ -202,35 +191,26 @@ def teach_static(stream: Stream, teacher: Teacher) -> Taught:
     chunk = stream.chunks[0]
     rows = _train_rows(chunk)
     model = _learner(stream, teacher)
-    out = Taught(ids=[rows[columns.EXAMPLE_ID]])
 
-    def trained(on: Path) -> dict[str, NDArray[np.float32]]:
+    def trained(without: Fold | None) -> Labels:
         model.reset()
-        model.fit(on, span=chunk.span, epochs=STATIC_EPOCHS)
+        model.fit(chunk.table, span=chunk.span, epochs=STATIC_EPOCHS, without=without)
         return model.logits(rows)
 
-    out.labels[IN_SAMPLE] = [trained(chunk.table)]
-    out.metrics.append(evaluate(stream, chunk, model.logits(chunk.scored)))
-    folds = fold_of(rows[columns.QUERY_ID])
-    crossed = {task: np.zeros_like(values) for task, values in out.labels[IN_SAMPLE][0].items()}
+    in_sample = trained(None)
+    metrics = [evaluate(stream, chunk, model.logits(chunk.scored))]
+    folds = fold_of(rows[columns.QUERY_ID], FOLDS)
+    crossed = {task: np.zeros_like(values) for task, values in in_sample.items()}
     for fold in range(FOLDS):
-        folder = stream.folder / "folds" / str(fold)
-        if not (folder / "Split-eval").exists():
-            without_queries(chunk.table, folder, lambda ids, k=fold: fold_of(ids) == k)
-        labels = trained(folder)
-        for task, values in labels.items():
+        for task, values in trained(Fold(fold, FOLDS)).items():
             crossed[task][folds == fold] = values[folds == fold]
-    out.labels[CROSS_FIT] = [crossed]
-    return out
+    return Taught(
+        ids=[rows[columns.EXAMPLE_ID]],
+        labels={IN_SAMPLE: [in_sample], CROSS_FIT: [crossed]},
+        metrics=metrics,
+    )
 
 
-def fold_of(query_id: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The fold of each query, 0 to `FOLDS` - 1, by a hash of its id."""
-    mixed = query_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(32)
-    return (mixed % np.uint64(FOLDS)).astype(np.int64)
-
-
-def _train_rows(chunk: Chunk) -> dict[str, NDArray[np.int64]]:
+def _train_rows(chunk: Chunk) -> Columns:
     parts = [feature_table.read(file) for file in feature_table.shards(chunk.table, "train")]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

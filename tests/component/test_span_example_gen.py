@@ -120,12 +120,20 @@ def _run(tmp_path: Path, components: list[object]) -> metadata_store_pb2.Connect
     return connection
 
 
-def _generator(config: RunConfig) -> object:
+def _generator(config: RunConfig, carried: int | None = None) -> object:
+    """Ingests both spans; or the second one, after the eval split of the first."""
     own = LogConfig.of(config)
+    if carried is None:
+        return SpanExampleGen(
+            config=own.model_dump_json(),
+            spans="0-1",
+            fingerprint=logs.fingerprint(own.data, range(2)),
+        )
     return SpanExampleGen(
         config=own.model_dump_json(),
-        spans="0-1",
-        fingerprint=logs.fingerprint(own.data, range(2)),
+        spans="1",
+        fingerprint=logs.fingerprint(own.data, [1], carried),
+        carried=carried,
     )
 
 
@@ -158,6 +166,7 @@ def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path)
     assert examples.custom_properties["rows_eval"].int_value == 100
     # Ids count up by one a second, and the last 100 of the 800 are evaluated.
     assert examples.custom_properties["watermark"].int_value == 699
+    assert examples.custom_properties["carried"].int_value == -1
 
     root = tmp_path / "root"
     for split, rows, lacking in (("train", 700, 140), ("eval", 100, 20)):
@@ -204,6 +213,28 @@ def test_changed_logs_are_ingested_anew_and_unchanged_ones_are_not(
         with metadata.Metadata(connection) as store:
             executions = store.store.get_executions()
         assert [execution.last_known_state for execution in executions] == expected
+
+
+def test_a_later_span_of_a_stream_trains_on_what_was_evaluated_before(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    connection = _run(tmp_path, [_generator(config, carried=0)])
+    with metadata.Metadata(connection) as store:
+        (examples,) = store.store.get_artifacts_by_type(standard_artifacts.Examples.TYPE_NAME)
+    held = {name: value.int_value for name, value in examples.custom_properties.items()}
+    # The 100 evaluated seconds before 400, and 300 of this span; then 100 to evaluate.
+    assert (held["rows_train"], held["rows_eval"], held["carried"]) == (400, 100, 0)
+    assert held["watermark"] == 699
+    assert examples.properties["span"].int_value == 1
+    times = {
+        split: sorted(
+            seconds
+            for path in _shards(Path(examples.uri), split)
+            for (seconds,) in _values(path, "event_time")  # type: ignore[misc]
+        )
+        for split in ROWS
+    }
+    assert times == {"train": list(range(300, 700)), "eval": list(range(700, 800))}
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

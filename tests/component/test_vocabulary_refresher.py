@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,24 @@ import tensorflow_transform.beam as tft_beam
 from hypothesis import given
 from hypothesis import strategies as st
 from small_examples import BEAM, Prepared, logged, made
+from tfx.dsl.components.common.importer import Importer
+from tfx.orchestration import metadata
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 from tfx_bsl.tfxio import parquet_tfxio
 
 from tfx_distill.components import vocabulary_refresher
-from tfx_distill.components.span_example_gen import ingest
+from tfx_distill.components.span_example_gen import SpanExampleGen, ingest
+from tfx_distill.components.span_resolver import span_resolver
 from tfx_distill.components.vocabulary_refresher import VocabularyRefresher, merged, most_frequent
 from tfx_distill.datasets import logs
 from tfx_distill.datasets.example_shards import read_shard
 from tfx_distill.datasets.logs import LogConfig
 from tfx_distill.schema import tfmd
+from tfx_distill.schema.config import ModelConfig
 from tfx_distill.schema.errors import ModelError
-from tfx_distill.trainer import export
+from tfx_distill.trainer import export, vocabularies
 from tfx_distill.trainer.features import preprocessing_fn
 from tfx_distill.trainer.heads import Head
 from tfx_distill.trainer.materialize import Materializer
@@ -59,6 +66,7 @@ def later_log(span: int) -> pl.DataFrame:
 class Later:
     """Two later spans, what was learned from them, and what TFT itself learns from them."""
 
+    logs: LogConfig
     examples: list[Any]
     refreshed: Any
     reference: str
@@ -92,6 +100,8 @@ def analyse(prepared: Prepared, shards: str, folder: Path) -> str:
             lambda inputs: preprocessing_fn(inputs, custom)
         )
         _ = analysed | tft_beam.WriteTransformFn(str(folder / "graph"))
+    # Of the raw columns; it is the same for all spans.
+    shutil.copytree(f"{prepared.transform_graph.uri}/metadata", folder / "graph/metadata")
     return str(folder / "graph")
 
 
@@ -113,6 +123,7 @@ def later(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Later
         examples.append(made(standard_artifacts.Examples, folder / f"examples/{span}", span))
     features = config.features.model_dump_json()
     return Later(
+        own,
         examples,
         refresh(examples, prepared.transform_graph, folder, features, DUE),
         analyse(prepared, f"{folder}/examples/*/Split-train/*.parquet", folder / "reference"),
@@ -211,13 +222,53 @@ def test_graphs_and_models_of_other_vocabularies_have_other_bytes(
     assert (Path(same.uri) / "transform_fn/saved_model.pb").read_bytes() == graphs[1]
 
 
+def test_in_a_pipeline_it_takes_the_examples_of_several_runs(
+    later: Later, prepared: Prepared, tmp_path: Path
+) -> None:
+    connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite"))
+
+    def run(*components: Any) -> None:
+        LocalDagRunner().run(
+            Pipeline(
+                pipeline_name="refresh",
+                pipeline_root=str(tmp_path / "root"),
+                components=list(components),
+                metadata_connection_config=connection,
+            )
+        )
+
+    for span in SPANS:
+        run(SpanExampleGen(config=later.logs.model_dump_json(), spans=str(span), fingerprint="-"))
+    recent = span_resolver(
+        standard_artifacts.Examples, "SpanExampleGen", first=SPANS[0], last=SPANS[-1]
+    ).with_id("Recent")
+    graph = Importer(
+        source_uri=prepared.transform_graph.uri, artifact_type=standard_artifacts.TransformGraph
+    )
+    refresher = VocabularyRefresher(
+        examples=recent.outputs["found"],
+        transform_graph=graph.outputs["result"],
+        features=prepared.config.features.model_dump_json(),
+        due=json.dumps(DUE),
+        span=SPANS[-1],
+    )
+    run(recent, graph, refresher)
+    (refreshed,) = (tmp_path / "root/VocabularyRefresher/refreshed").iterdir()
+    for feature in DUE:
+        assert vocabularies.read(str(refreshed), feature) == (
+            vocabularies.read(later.refreshed.uri, feature)
+        )
+
+
 def test_a_pushed_model_serves_the_new_ids(
     later: Later, prepared: Prepared, tmp_path: Path
 ) -> None:
     config = prepared.config
-    heads = tuple(Head(task, True, None) for task in config.tasks)
-    tf.keras.utils.set_random_seed(1)
-    ranker = Ranker(config.features, config.teacher.model, heads)
+    heads = tuple(Head(task) for task in config.tasks)
+    ranker = Ranker(config.features, ModelConfig(), heads)
+    rng = np.random.default_rng(3)
+    for weight in ranker.trainable_variables:
+        weight.assign(rng.normal(0, 0.3, weight.shape))
     example = tf.train.Example(
         features=tf.train.Features(
             feature={

@@ -104,3 +104,11 @@ def copied(tiny_run: Run, tmp_path: Path) -> Project:
     """A copy of the finished project that a test may spoil; metadata still names the original."""
     shutil.copy(tiny_run.project.file, tmp_path / "video.yaml")
     return Project(tiny_run.project.folder, tmp_path / "video.yaml")
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny stream that has lived through everything that `streamed.tell` tells."""
+    from streamed import tell
+
+    return tell(tmp_path_factory.mktemp("stream"))

@@ -31,12 +31,14 @@ def finished_run(tiny_run):
 
 
 @pytest.fixture
-def project(finished_run, tmp_path):
-    """The folder that the pages speak of: configs, data, a finished run and pushed models."""
+def project(finished_run, story, tmp_path):
+    """The folder that the pages speak of: configs, data, finished runs and pushed models."""
     source = finished_run.project
     (tmp_path / "configs").mkdir()
     shutil.copy(source.file, tmp_path / "configs/video.yaml")
     shutil.copy(REPOSITORY / "configs/movielens.yaml", tmp_path / "configs")
+    for name in ("stream.yaml", "students.yaml"):
+        shutil.copy(story.project.folder / name, tmp_path)
     shutil.copytree(source.folder / "data", tmp_path / "data")
     # Metadata names files by absolute path: the run itself cannot be copied.
     (tmp_path / "runs").symlink_to(source.folder / "runs")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tfx_distill.pipeline import cli, doctor, session
+from tfx_distill.pipeline import cli, doctor, session, telling
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import DataError, LabelError
@@ -87,7 +87,9 @@ def summary(**changes: Any) -> Summary:
             "name": "tiny",
             "run_id": "20240101T000000.000000Z",
             "seed": 0,
-            "spans": "0-1",
+            "first_span": 0,
+            "last_span": 1,
+            "finished": 1_704_067_200.0,
             "examples": {"train": 12, "eval": 4},
             "failed": None,
             "teacher": None,
@@ -264,7 +266,7 @@ def wrapped(inner: Exception, *, explicit: bool) -> Exception:
 def test_our_own_error_is_found_behind_others(
     error: Exception, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli._known(error) is OURS
+    assert telling._known(error) is OURS
     outcome(monkeypatch, error)
     result = distill("run", project)
     assert result.exit_code == 1
@@ -276,8 +278,8 @@ def test_our_own_error_is_found_behind_others(
 
 
 def test_there_may_be_no_error_of_ours() -> None:
-    assert cli._known(None) is None
-    assert cli._known(ValueError()) is None
+    assert telling._known(None) is None
+    assert telling._known(ValueError()) is None
 
 
 @pytest.mark.parametrize(

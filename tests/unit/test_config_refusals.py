@@ -148,7 +148,7 @@ click, watch = BASIS["gate"]["students"]
             "'direct'",
         ),
         ("gate.students", [click], "gate.students", "no threshold for 'watch'", "every task"),
-        ("gate.teacher", [], "gate.teacher", "no threshold for 'click', 'watch'", "every task"),
+        ("gate.teacher", [click], "gate.teacher", "no threshold for 'watch'", "every task"),
         (
             "gate.students.0",
             {"task": "buy", "metric": "auc", "min": 0},

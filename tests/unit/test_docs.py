@@ -191,6 +191,8 @@ def type_in_words(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":
+        if "prefixItems" in schema:
+            schema = {"items": schema["prefixItems"][0]}
         inner = type_in_words(schema["items"])
         return "list of sections" if inner == "section" else f"list of {inner}"
     if schema["type"] == "object":

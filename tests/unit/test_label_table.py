@@ -24,7 +24,8 @@ from tfx_distill.labels.commit import commit, find
 from tfx_distill.labels.history import provenance_of
 from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.shard import LabelShardWriter
-from tfx_distill.labels.snapshot import Snapshot, read
+from tfx_distill.labels.snapshot import Snapshot, read, stored_files
+from tfx_distill.schema.columns import SPLITS
 from tfx_distill.schema.errors import LabelError
 
 
@@ -172,6 +173,32 @@ def test_a_file_is_never_added_and_removed_in_one_commit(tmp_path: Path) -> None
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     assert not [action for action in actions if {"add", "remove"} & action.keys()]
     assert labels(read(again, "train")) == {1: 1.0, 2: 2.0}
+
+
+def test_files_of_a_snapshot_are_those_of_its_version(tmp_path: Path) -> None:
+    one, two = write(tmp_path, [1]), write(tmp_path, [2], name="train-00001")
+    evals = write(tmp_path, [3], split="eval")
+    snapshots = [
+        commit(tmp_path, [one, two, evals], PROVENANCE),
+        # One file is kept; another split is not named; everything is kept.
+        commit(tmp_path, [one, write(tmp_path, [4], name="train-00002")], key(1)),
+        commit(tmp_path, [write(tmp_path, [5], span=4)], key(2)),
+        commit(tmp_path, [evals], key(3)),
+        commit(tmp_path, [write(tmp_path, []), evals], key(4)),
+    ]
+    DeltaTable(str(tmp_path)).create_checkpoint()
+    root = f"{tmp_path}/"
+    for snapshot in snapshots:
+        delta = DeltaTable(str(tmp_path), version=snapshot.version)
+        # Also where the version is that of another partition.
+        for span in (3, 4):
+            for split in SPLITS:
+                target = f"teacher=video/span={span}/split={split}/"
+                expected = [
+                    path for path in delta.file_uris() if path.removeprefix(root).startswith(target)
+                ]
+                found = stored_files(replace(snapshot, span=span), split)
+                assert found == sorted(expected)
 
 
 def test_an_equal_content_key_is_committed_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from logged_columns import data_config, log_config, two_spans, write_parts
+from logged_columns import column_values, data_config, log_config, two_spans, write_parts
 
 from tfx_distill.datasets import logs
 from tfx_distill.datasets.log_columns import LogConfig, LoggedLabel
@@ -70,6 +70,49 @@ def test_check_takes_the_run_config(tmp_path: Path) -> None:
     raw["features"]["categorical"][0]["serving_value"] = 7
     with pytest.raises(ConfigError, match=r"device\.serving_value: got 7; expected .* string"):
         logs.check(RunConfig.model_validate(raw))
+
+
+def census(root: Path, parts: dict[tuple[int, str], Any], carried: int | None) -> logs.Report:
+    """What the ingest of span 1 would count."""
+    write_parts(root, parts)
+    config = log_config(root)
+    chosen = logs.split_files(config.data, [1], carried)
+    found = [*chosen["train"], *chosen["eval"]]
+    counted = logs.Census(logs.column_types(config, found))
+    for file in found:
+        counted.open(file)
+        for batch in logs.read(file, config, counted.types):
+            counted.add(batch)
+    return counted.report()
+
+
+def test_the_carried_eval_split_counts_as_trained_on(tmp_path: Path) -> None:
+    parts = two_spans()
+    parts[0, "eval"] = column_values(4, 3)
+    report = census(tmp_path, parts, carried=0)
+    assert (report.rows("train"), report.rows("eval")) == (7, 4)
+    assert report.spans == (0, 1)
+    at = 1_700_000_000
+    assert report.watermark == at + 11
+    assert [(part.span, part.split) for part in report.parts] == [
+        (0, "eval"),
+        (1, "train"),
+        (1, "eval"),
+    ]
+    assert report.warnings == ()
+    assert census(tmp_path, parts, carried=None).rows("train") == 4
+
+
+def test_the_carried_eval_split_is_checked_with_the_rest(tmp_path: Path) -> None:
+    parts = two_spans()
+    parts[0, "eval"]["impression_id"][1] = parts[1, "train"]["impression_id"][2]
+    with pytest.raises(DataError, match=r"span-1/train-0.parquet, row 2 .* first seen in .*row 1"):
+        census(tmp_path, parts, carried=0)
+    parts = two_spans()
+    parts[0, "eval"]["timestamp"][1] = parts[1, "eval"]["timestamp"][0] + 1
+    with pytest.raises(DataError, match=r"an eval example of .* none earlier .*/span-0/eval-0"):
+        census(tmp_path, parts, carried=0)
+    census(tmp_path, parts, carried=None)
 
 
 def test_equal_times_of_train_and_eval_are_allowed(tmp_path: Path) -> None:

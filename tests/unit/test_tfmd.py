@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from tfx_distill.schema import tfmd
-from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.config import RunConfig, ValidationConfig
 from tfx_distill.schema.errors import ConfigError
 
 TYPES = {
@@ -96,6 +96,35 @@ def test_presence_counts_and_domains() -> None:
     assert (features["clicked"].float_domain.min, features["clicked"].float_domain.max) == (0, 1)
     assert features["watch_s"].float_domain.min == 0
     assert not features["watch_s"].float_domain.HasField("max")
+
+
+def test_drift_is_compared_as_the_config_says() -> None:
+    def limits(**validation: float | None) -> dict[str, tuple[float, float]]:
+        config = _config()
+        data = config.data.model_copy(update={"validation": ValidationConfig(**validation)})
+        schema = tfmd.tfmd_schema(config.model_copy(update={"data": data}), TYPES)
+        comparators = {f.name: f.drift_comparator for f in schema.feature}
+        return {
+            name: (c.infinity_norm.threshold, c.jensen_shannon_divergence.threshold)
+            for name, c in comparators.items()
+            if c.HasField("infinity_norm") or c.HasField("jensen_shannon_divergence")
+        }
+
+    assert limits(drift=0.25, numeric_drift=0.5) == {
+        "age": (0, 0.5),
+        "device": (0.25, 0),
+        "video": (0.25, 0),
+        "topics": (0.25, 0),
+    }
+    assert set(limits(drift=None)) == {"age"}
+    assert set(limits(numeric_drift=None)) == {"device", "video", "topics"}
+
+
+def test_whole_numbers_that_are_categories_are_counted_as_categories() -> None:
+    types = TYPES | {"topics": pa.list_(pa.int64())}
+    features = _features(tfmd.tfmd_schema(_config(), types))
+    counted = {name for name, f in features.items() if f.int_domain.is_categorical}
+    assert counted == {"video", "topics"}
 
 
 def _statistics(name: str, counts: dict[str, int]) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.online.learners import learner
 from benchmarks.online.metrics import Metrics, evaluate
-from benchmarks.online.teaching import NEWEST, STATIC_POLICIES, Taught, Teacher
+from benchmarks.online.plan import STATIC_SPANS, Arm, Bias
+from benchmarks.online.teaching import Taught
 from tfx_distill.schema.config import StudentConfig
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.features import CATEGORICAL
@@ -23,59 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Bias:
-    """Something added to the teacher's logits of one task, for one value of a feature or for all.
-
-    `slice` is a categorical feature and its value.
-    """
-
-    task: str
-    added: float
-    slice: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A student of an experiment.
-
-    Attributes:
-      modes: Distillation mode by task; tasks that are left out are not distilled. Empty for an
-        undistilled twin.
-      tasks: What it serves; all tasks if not given.
-      teacher: Whose labels.
-      policy: When the teacher was trained on what, see `teaching`.
-      bias: Of the labels.
-      static: Learn from the bootstrap alone, and be evaluated on the `STATIC_SPANS` spans that end
-        with and follow it.
-    """
-
-    modes: tuple[tuple[str, str], ...] = ()
-    tasks: tuple[str, ...] | None = None
-    teacher: Teacher = field(default_factory=Teacher)
-    policy: str = NEWEST
-    bias: Bias | None = None
-    static: bool = False
-
-    def key(self) -> dict[str, Any]:
-        """All that the result depends on besides the stream, ready for JSON."""
-        content = asdict(self) | {"teacher": self.teacher.key()}
-        if not self.modes:
-            for unused in ("teacher", "policy", "bias"):
-                content.pop(unused)
-        return content
-
-
-STATIC_SPANS = 4
-
-
-def all_tasks(stream: Stream, mode: str) -> tuple[tuple[str, str], ...]:
-    """One mode for every task."""
-    return tuple((task.name, mode) for task in stream.config.tasks)
-
-
-@dataclass(frozen=True)
 class Followed:
-    """How an arm did: metrics by chunk, and the CPU seconds of its training."""
+    """How an arm did: metrics by chunk, and the CPU seconds of all chunks but the first."""
 
     metrics: list[Metrics]
     train_seconds: float
@@ -105,23 +55,18 @@ def follow(stream: Stream, arm: Arm, taught: Taught | None) -> Followed:
         if not (number and arm.static):
             labels = None
             if taught is not None:
-                labels = taught.of(number, arm.policy, _shift(stream, chunk, arm.bias))
+                labels = taught.of(number, arm.policy, shift(stream, chunk, arm.bias))
             epochs = 1 if number else stream.setting.bootstrap_epochs
             started = time.process_time()
             model.fit(chunk.table, labels, span=chunk.span, epochs=epochs)
-            seconds += time.process_time() - started
+            if number:
+                seconds += time.process_time() - started
         metrics.append(evaluate(stream, chunk, model.logits(chunk.scored)))
     return Followed(metrics, seconds)
 
 
-def is_static(arm: Arm) -> bool:
-    """Whether the labels of an arm come from teachers of a static data set."""
-    return arm.policy in STATIC_POLICIES
-
-
-def _shift(
-    stream: Stream, chunk: Chunk, bias: Bias | None
-) -> dict[str, NDArray[np.float32]] | None:
+def shift(stream: Stream, chunk: Chunk, bias: Bias | None) -> dict[str, NDArray[np.float32]] | None:
+    """What a bias adds to the labels of a chunk's train examples, by task, of shape [rows]."""
     if bias is None:
         return None
     files = feature_table.shards(chunk.table, "train")
