@@ -58,6 +58,7 @@ def dots(
         if reference is not None:
             axis.axvline(reference, color="grey", linewidth=0.8)
         axis.set_yticks(range(len(panel)), list(panel), fontsize=5)
+        axis.margins(y=0.3)
         axis.set_title(title, fontsize=7)
         axis.tick_params(axis="x", labelsize=6)
     figure.savefig(file, dpi=150)
@@ -84,6 +85,7 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[Interval]]], first: int, f
             axis.fill_between(spans, mean - half, mean + half, alpha=0.12, color=line.get_color())
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set_title(title, fontsize=7)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("span", fontsize=6)
         axis.tick_params(labelsize=6)
         axis.legend(fontsize=5)

@@ -49,6 +49,8 @@ from tfx_distill.trainer.teacher import Teacher
 TEACHER_DIGITS = 16
 """Digits of the teacher's fingerprint that name its partition of the label table."""
 QUALITY = "quality.json"
+TEACHER_SPAN = "teacher_span"
+"""Custom property of the labels: the span up to which the teacher was trained."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +104,8 @@ def TeacherLabeler(  # noqa: N802
       features: The feature table, from FeatureMaterializer.
       transform_graph: The graph that made it.
       teacher_labels: Output: the snapshot of the label table that now holds the labels, and
-        `quality.json`, a `labels.quality.Quality`.
+        `quality.json`, a `labels.quality.Quality`. Custom properties: `watermark` of the teacher
+        and `teacher_span`.
       config: A `LabelerConfig` as JSON.
       model: The teacher; may be missing, so that its absence can be explained.
       model_blessing: The teacher's, from its ModelEvaluator.
@@ -129,7 +132,7 @@ def TeacherLabeler(  # noqa: N802
     _require_blessed(model, model_blessing)
     settings = LabelerConfig.model_validate_json(config)
     plan = _Plan.of(model, features, transform_graph, examples, config)
-    watermark = model.get_int_custom_property(WATERMARK)
+    watermark = model.get_custom_property(WATERMARK)
     provenance = Provenance(
         teacher_version=str(model.id),
         teacher_fingerprint=plan.fingerprint,
@@ -173,8 +176,9 @@ def TeacherLabeler(  # noqa: N802
     if snapshot is None:
         snapshot = commit(settings.table, shards, provenance, quality=report)
     publish(teacher_labels, [snapshot])
-    teacher_labels.set_int_custom_property(WATERMARK, watermark)
-    teacher_labels.set_int_custom_property("teacher_span", model.get_int_custom_property(SPAN))
+    for name, value in ((WATERMARK, watermark), (TEACHER_SPAN, model.get_custom_property(SPAN))):
+        if value is not None:
+            teacher_labels.set_int_custom_property(name, value)
 
 
 def _require_blessed(model: Any, blessing: Any) -> None:
@@ -230,7 +234,7 @@ class _Plan:
         if foreign and examples is None:
             raise ValueError("a teacher of another Transform graph needs the examples")
         # Only where the teacher has seen what it labels.
-        seen = model.get_int_custom_property(SPAN) == features.span
+        seen = model.get_custom_property(SPAN) == features.span
         folds = tuple(map(str, fold_models(model.uri))) if seen else ()
         digest = fingerprint(serving)
         if folds:

@@ -65,7 +65,9 @@ class LabelJoiner:
     ) -> None:
         snapshots = [snapshots] if isinstance(snapshots, Snapshot) else snapshots
         self._where = f"{named(snapshots)}, split {split}"
-        self._groups = files_by_snapshot(snapshots, split)
+        self._groups = list(
+            zip(reversed(snapshots), files_by_snapshot(snapshots, split), strict=True)
+        )
         self._columns = {task: columns.teacher_label(task, kind) for task, kind in kinds.items()}
         self._counts: dict[str, tuple[int, int]] = {}
 
@@ -91,22 +93,31 @@ class LabelJoiner:
         labels = {task: np.zeros(len(wanted), np.float32) for task in self._columns}
         present = np.zeros(len(wanted), np.bool_)
         own_first = (
-            path
-            for group in self._groups
-            for path in sorted(group, key=lambda path: shard_of(path) != shard)
+            (snapshot, path)
+            for snapshot, files in self._groups
+            for path in sorted(files, key=lambda path: shard_of(path) != shard)
         )
-        for path in own_first:
+        read = [columns.EXAMPLE_ID, *self._columns.values()]
+        for snapshot, path in own_first:
             if present.all():
                 break
-            with open_labels(path, [columns.EXAMPLE_ID, *self._columns.values()]) as file:
+            with open_labels(path, read, snapshot) as file:
                 self._look_into(path, file, wanted.to_numpy(), labels, present)
         found = present[position]
         self._counts[shard] = len(found), int(found.sum())
         return {task: values[position] for task, values in labels.items()}, found
 
     def coverage(self) -> Coverage:
-        """Counts over all shards joined so far, each once, however many epochs there were."""
-        labels = sum(pq.read_metadata(path).num_rows for group in self._groups for path in group)
+        """Counts over all shards joined so far, each once, however many epochs there were.
+
+        Raises:
+          LabelError: A label file is missing or corrupt.
+        """
+        labels = 0
+        for snapshot, files in self._groups:
+            for path in files:
+                with open_labels(path, (), snapshot) as file:
+                    labels += file.metadata.num_rows
         examples = sum(count for count, _ in self._counts.values())
         labelled = sum(count for _, count in self._counts.values())
         return Coverage(examples, labelled, labels)

@@ -72,10 +72,9 @@ def versions(table: Path) -> list[int]:
 
 
 def named_files(table: Path, version: int) -> Iterator[str]:
-    """Files that one commit adds or removes, as paths relative to the table."""
-    for kind in ("add", "remove"):
-        for action in _actions(table, version, kind):
-            yield unquote(action["path"])
+    """Files that one commit adds, as paths relative to the table."""
+    for action in _actions(table, version, "add"):
+        yield unquote(action["path"])
 
 
 def added_files(table: Path, version: int) -> Iterator[tuple[str, int]]:

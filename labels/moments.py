@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,56 +11,39 @@ import numpy.typing as npt
 
 @dataclass
 class PairMoments:
-    """Moments of pairs (x, y), which batches and other such moments are added to.
+    """Moments of pairs (x, y) of float32, which batches and other such moments are added to.
 
     Sums of squares are taken around the mean and combined as Chan, Golub and LeVeque do (Updating
     Formulae and a Pairwise Algorithm for Computing Sample Variances, 1979): nothing cancels,
-    however far the numbers lie from 0. All are first shifted by the first pair, which leaves
-    exactly 0 of a constant.
+    however far the numbers lie from 0. In float64 the sum of fewer than 2^29 equal float32 is
+    exact, and so the spread of a constant is exactly 0.
 
     Attributes:
       count: Pairs so far.
     """
 
     count: int = 0
-    _origin_x: float = 0.0
-    _origin_y: float = 0.0
     _mean_x: float = 0.0
     _mean_y: float = 0.0
     _square_x: float = 0.0
     _square_y: float = 0.0
     _product: float = 0.0
 
-    def add(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
-        """Adds pairs: two arrays of the same shape [n], of finite numbers."""
+    def add(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> None:
+        """Adds pairs: two arrays of shape [n], of finite numbers."""
         if not len(x):
             return
-        origin_x, origin_y = float(x[0]), float(y[0])
-        shifted_x, shifted_y = x.astype(np.float64) - origin_x, y.astype(np.float64) - origin_y
-        mean_x, mean_y = float(shifted_x.mean()), float(shifted_y.mean())
-        rest_x, rest_y = shifted_x - mean_x, shifted_y - mean_y
-        self.merge(
-            PairMoments(
-                len(x),
-                origin_x,
-                origin_y,
-                mean_x,
-                mean_y,
-                float(rest_x @ rest_x),
-                float(rest_y @ rest_y),
-                float(rest_x @ rest_y),
-            )
-        )
+        wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
+        mean_x, mean_y = float(wide_x.mean()), float(wide_y.mean())
+        rest_x, rest_y = wide_x - mean_x, wide_y - mean_y
+        squares = float(rest_x @ rest_x), float(rest_y @ rest_y)
+        self.merge(PairMoments(len(x), mean_x, mean_y, *squares, float(rest_x @ rest_y)))
 
     def merge(self, other: PairMoments) -> None:
         """Adds all pairs of `other`."""
-        if not self.count:
-            self._origin_x, self._origin_y = other._origin_x, other._origin_y
         if not other.count:
             return
-        # Of the other's mean from ours; the origins may be far from 0, their difference is exact.
-        gap_x = other._origin_x - self._origin_x + (other._mean_x - self._mean_x)
-        gap_y = other._origin_y - self._origin_y + (other._mean_y - self._mean_y)
+        gap_x, gap_y = other._mean_x - self._mean_x, other._mean_y - self._mean_y
         total = self.count + other.count
         share = other.count / total
         both = self.count * share
@@ -75,7 +57,7 @@ class PairMoments:
     @property
     def mean_x(self) -> float | None:
         """Mean of x; None without pairs."""
-        return self._origin_x + self._mean_x if self.count else None
+        return self._mean_x if self.count else None
 
     @property
     def std_x(self) -> float | None:
@@ -93,6 +75,4 @@ class PairMoments:
     def shift(self) -> float | None:
         """Mean of y minus mean of x, in standard deviations of x; None unless x varies."""
         spread = self.std_x
-        if not spread:
-            return None
-        return (self._origin_y - self._origin_x + (self._mean_y - self._mean_x)) / spread
+        return (self._mean_y - self._mean_x) / spread if spread else None

@@ -25,7 +25,7 @@ from tfx_distill.labels.transaction import removal, until_written, write_version
 from tfx_distill.schema.errors import EnvironmentProblem, LabelError
 
 _DAY = timedelta(days=1)
-_SPAN = re.compile(rf"/{partition.SPAN}=(\d+)/{partition.SPLIT}=")
+_FOLDER = re.compile(rf"{partition.TEACHER}=[^/]+/{partition.SPAN}=(\d+)/{partition.SPLIT}=[^/]+")
 
 
 @dataclass(frozen=True)
@@ -193,19 +193,23 @@ def _listed(
     """
     files: dict[str, tuple[int, os.stat_result]] = {}
     folders: list[tuple[Path, float]] = []
-    for levels in (3, 2, 1):
-        for folder in table.glob("/".join(f"{name}=*" for name in partition.COLUMNS[:levels])):
-            # Others delete here, too.
-            with contextlib.suppress(FileNotFoundError):
-                folders.append((folder, folder.stat().st_mtime))
-    for folder, _ in folders:
-        span = _SPAN.search(f"{folder.as_posix()}/")
-        for path in folder.glob("*"):
-            if span and path.suffix in (SUFFIX, PARTIAL):
+    # Not with pathlib, which takes several times as long for a million files.
+    for folder, below, names in os.walk(table):
+        path = os.path.relpath(folder, table)
+        if path == os.curdir:
+            below[:] = [name for name in below if name.startswith(f"{partition.TEACHER}=")]
+            continue
+        # Others delete here, too.
+        with contextlib.suppress(FileNotFoundError):
+            folders.append((Path(folder), os.stat(folder).st_mtime))
+        span = _FOLDER.fullmatch(path)
+        if span is None:
+            continue
+        for name in names:
+            if name.endswith((SUFFIX, PARTIAL)):
                 with contextlib.suppress(FileNotFoundError):
-                    name = path.relative_to(table).as_posix()
-                    files[name] = int(span.group(1)), path.stat()
-    return files, folders
+                    files[f"{path}/{name}"] = int(span[1]), os.stat(f"{folder}/{name}")
+    return files, folders[::-1]
 
 
 def _logged(table: Path) -> tuple[set[str], list[tuple[int, float]]]:

@@ -75,7 +75,7 @@ def read(
       LabelError: A file is missing or corrupt, or lacks a column.
     """
     for path in snapshot.files(split):
-        with open_labels(path, columns or ()) as file:
+        with open_labels(path, columns or (), snapshot) as file:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
                 yield pa.Table.from_batches([batch])
 
@@ -172,11 +172,19 @@ def _refuse_expired(snapshot: Snapshot) -> None:
 
 
 @contextmanager
-def open_labels(path: str, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+def open_labels(
+    path: str, columns: Sequence[str], snapshot: Snapshot | None = None
+) -> Iterator[pq.ParquetFile]:
     """A label file that is known to hold `columns`, open for as long as the `with` block.
 
+    Args:
+      path: The file.
+      columns: Columns that it must have.
+      snapshot: Whose file it is, if of any: it may expire while it is read.
+
     Raises:
-      LabelError: The file is missing or corrupt, on opening or while it is read, or lacks a column.
+      LabelError: The file has expired, is missing or corrupt, on opening or while it is read, or
+        lacks a column.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -190,6 +198,8 @@ def open_labels(path: str, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
                 )
             yield file
     except (OSError, pa.ArrowException) as error:
+        if snapshot is not None and isinstance(error, FileNotFoundError):
+            _refuse_expired(snapshot)
         raise LabelError(
             path,
             got=" ".join(str(error).split()),

@@ -13,7 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx_distill.components import evaluation_result
 from tfx_distill.components.artifacts import read_snapshots
 from tfx_distill.components.lineage_properties import WATERMARK
-from tfx_distill.components.teacher_labeler import QUALITY
+from tfx_distill.components.teacher_labeler import QUALITY, TEACHER_SPAN
 from tfx_distill.pipeline import lineage
 from tfx_distill.pipeline.graph import LABELER, Input
 from tfx_distill.pipeline.local_runner import Outcome, resident_mib
@@ -75,7 +75,7 @@ def _labels(found: lineage.Outputs, table: Path) -> LabelSummary | None:
         version=snapshot.version,
         teacher=snapshot.teacher,
         span=snapshot.span,
-        labelled_by=labels.properties.get("teacher_span"),
+        labelled_by=labels.properties.get(TEACHER_SPAN),
         watermark=None if watermark is None else int(watermark),
         quality=json.loads(quality.read_text()) if quality.exists() else None,
     )

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 FILE = "run.log"
@@ -21,7 +22,8 @@ def divert(folder: Path) -> Path:
     from absl import logging as absl_logging
 
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / FILE)
+    # A stream runs for ever.
+    handler = RotatingFileHandler(folder / FILE, maxBytes=50_000_000, backupCount=2)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     absl_logging.use_python_logging(quiet=True)
     root = logging.getLogger()

@@ -68,7 +68,7 @@ class Experiment:
       lines: From a run config to students, or teachers, by title.
       panels: What is compared.
       figures: Further numbers of a seed, by name.
-      by_span: Tasks and metrics whose differences of the first panel are drawn span by span.
+      by_span: Tasks and metrics whose differences of the last panel are drawn span by span.
     """
 
     name: str
@@ -109,11 +109,11 @@ class Experiment:
                     title: [
                         interval(span) for span in _differences(lines, title, other, task, metric).T
                     ]
-                    for title, other in self.panels[0].comparisons
+                    for title, other in self.panels[-1].comparisons
                     if other == reference
                 }
                 for task, metric in self.by_span
-                for reference in dict.fromkeys(r for _, r in self.panels[0].comparisons)
+                for reference in dict.fromkeys(r for _, r in self.panels[-1].comparisons)
             },
         }
 

@@ -52,6 +52,7 @@ FROZEN = "frozen"
 """The teacher stays as it is after the bootstrap."""
 EVERY = {"every 4": 4, "every 8": 8}
 """The labelling teacher is replaced by the newest one every so many spans."""
+POLICIES = (NEWEST, AFTER, FROZEN, *EVERY)
 IN_SAMPLE = "in sample"
 CROSS_FIT = "cross-fit"
 """The bootstrap as a static data set: labels of the teacher that saw them all, or of K teachers,
@@ -65,14 +66,16 @@ STATIC_EPOCHS = 4
 
 @dataclass(frozen=True)
 class Teacher:
-    """Which teacher: its architecture, and its tasks if not all."""
+    """Which teacher: its architecture, its tasks if not all, and the policies it labels by."""
 
     model: ModelConfig = field(default_factory=TeacherModelConfig)
     tasks: tuple[str, ...] | None = None
+    policies: tuple[str, ...] = POLICIES
 
     def key(self) -> dict[str, Any]:
         """What the teacher is, ready for JSON."""
-        return {"model": self.model.model_dump(), "tasks": self.tasks}
+        key: dict[str, Any] = {"model": self.model.model_dump(), "tasks": self.tasks}
+        return key if self.policies == POLICIES else key | {"policies": self.policies}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.plan import Arm, Teacher
+from benchmarks.online.plan import NEWEST, Arm, Teacher
 from tfx_distill.schema.config import RunConfig
 
 if TYPE_CHECKING:
@@ -27,20 +27,24 @@ def _arm(tasks: tuple[str, ...], teacher: Teacher) -> Arm:
     return Arm(tuple((task, "auxiliary") for task in tasks), tasks=tasks, teacher=teacher)
 
 
+def _own(tasks: tuple[str, ...]) -> Teacher:
+    return Teacher(tasks=tasks, policies=(NEWEST,))
+
+
 def _lines(config: RunConfig) -> Mapping[str, Arm | Teacher]:
     del config
     out: dict[str, Arm | Teacher] = {}
     for name, tasks in STUDENTS.items():
         out[f"{name}, twin"] = Arm(tasks=tasks)
         out[f"{name}, shared"] = _arm(tasks, Teacher())
-        out[f"{name}, own"] = _arm(tasks, Teacher(tasks=tasks))
+        out[f"{name}, own"] = _arm(tasks, _own(tasks))
     return out
 
 
 def _seconds(seed: Seed) -> dict[str, float]:
     """CPU seconds a span of what is trained and labelled; tracing and evaluation left out."""
     everyone = Teacher()
-    own = {name: Teacher(tasks=tasks) for name, tasks in STUDENTS.items()}
+    own = {name: _own(tasks) for name, tasks in STUDENTS.items()}
     spans = seed.stream.setting.spans - seed.stream.setting.bootstrap
 
     def teaching(teacher: Teacher) -> float:

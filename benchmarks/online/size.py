@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.online.experiment import Experiment, Panel, run
-from benchmarks.online.plan import Arm, Teacher, all_tasks
+from benchmarks.online.plan import NEWEST, Arm, Teacher, all_tasks
 from tfx_distill.schema.config import ModelConfig, RunConfig
 
 TEACHERS = {
-    **{f"{width}x": Teacher(ModelConfig(width=width)) for width in (1, 2, 4)},
+    **{f"{width}x": Teacher(ModelConfig(width=width), policies=(NEWEST,)) for width in (1, 2, 4)},
     "4x, experts": Teacher(),
 }
 

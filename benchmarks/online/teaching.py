@@ -153,7 +153,7 @@ def teach(stream: Stream, teacher: Teacher) -> Taught:
     model = _learner(stream, teacher)
     chunks = stream.chunks
     blank: list[Labels] = [{} for _ in chunks]
-    out = Taught(labels={policy: list(blank) for policy in (NEWEST, AFTER, FROZEN, *EVERY)})
+    out = Taught(labels={policy: list(blank) for policy in teacher.policies})
     for number, chunk in enumerate(chunks):
         rows = _train_rows(chunk)
         out.ids.append(rows[columns.EXAMPLE_ID])
@@ -166,15 +166,18 @@ def teach(stream: Stream, teacher: Teacher) -> Taught:
         model.fit(chunk.table, span=chunk.span, epochs=epochs)
         if number:
             out.train_seconds += time.process_time() - started
-        out.labels[AFTER][number] = model.logits(rows)
         if number == 0:
             # The first chunk has no other teacher than the one trained on it.
-            for policy in (NEWEST, FROZEN, *EVERY):
-                out.labels[policy][0] = out.labels[AFTER][0]
+            first = model.logits(rows)
+            for policy in teacher.policies:
+                out.labels[policy][0] = first
+        elif AFTER in teacher.policies:
+            out.labels[AFTER][number] = model.logits(rows)
         # Whoever is not refreshed for a while labels what comes in the meantime.
-        ahead = {policy: every for policy, every in EVERY.items() if number % every == 0}
+        lasting = {policy: every for policy, every in EVERY.items() if number % every == 0}
         if number == 0:
-            ahead[FROZEN] = len(chunks)
+            lasting[FROZEN] = len(chunks)
+        ahead = {policy: n for policy, n in lasting.items() if policy in teacher.policies}
         for later in range(
             number + 1, min(number + 1 + max(ahead.values(), default=0), len(chunks))
         ):

@@ -17,7 +17,7 @@ from typing import Any
 from small_examples import execute, made
 from tfx.types import standard_artifacts
 
-from tfx_distill.components.artifacts import TeacherLabels, read_snapshot
+from tfx_distill.components.artifacts import TeacherLabels, read_snapshots
 from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
 from tfx_distill.labels.snapshot import Snapshot, read
 from tfx_distill.schema.errors import DistillError
@@ -44,7 +44,8 @@ def label(model: str, number: int) -> Snapshot:
         {"teacher_labels": labels},
         config=config,
     )
-    return read_snapshot(labels.uri)
+    (snapshot,) = read_snapshots(labels.uri)
+    return snapshot
 
 
 def rows(snapshot: Snapshot) -> list[Any]:

@@ -20,14 +20,17 @@ from small_disk import mount_command
 from small_examples import ROWS, SPAN, Prepared, execute, made
 from tfx.types import standard_artifacts
 
-from tfx_distill.components.artifacts import TeacherLabels, fingerprint, read_snapshot
+from tfx_distill.components.artifacts import TeacherLabels, fingerprint, read_snapshots
 from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
 from tfx_distill.labels.history import provenance_of
 from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.schema.config import LabelWatch
 from tfx_distill.schema.errors import LabelError, ModelError
 from tfx_distill.trainer import feature_table
 
 HERE = Path(__file__).parent
+WATERMARK = -7200
+"""Of the teachers, in seconds: two hours before the first example."""
 
 
 class Teacher(tf.Module):
@@ -79,9 +82,19 @@ class Labeler:
         self.table = folder / "table"
         self._runs = 0
 
-    def __call__(self, model: str, *, blessed: int | None = 1) -> Any:
-        """Runs the component; returns its output artifact."""
+    def __call__(
+        self,
+        model: str,
+        *,
+        blessed: int | None = 1,
+        watch: LabelWatch | None = None,
+        **others: Any,
+    ) -> Any:
+        """Runs the component, with further inputs if given; returns its output artifact."""
         self._runs += 1
+        teacher = made(standard_artifacts.Model, model, number=40 + self._runs)
+        teacher.set_int_custom_property("watermark", WATERMARK)
+        teacher.set_int_custom_property("span", SPAN - 1)
         blessing = made(standard_artifacts.ModelBlessing, self._folder / "blessing")
         if blessed is not None:
             blessing.set_int_custom_property("blessed", blessed)
@@ -92,11 +105,14 @@ class Labeler:
             {
                 "features": self._features,
                 "transform_graph": self._prepared.transform_graph,
-                "model": made(standard_artifacts.Model, model, number=40 + self._runs),
+                "model": teacher,
                 "model_blessing": blessing,
+                **others,
             },
             {"teacher_labels": labels},
-            config=settings(self._prepared, self.table).model_dump_json(),
+            config=settings(self._prepared, self.table)
+            .model_copy(update={"watch": watch or LabelWatch(calibration=None)})
+            .model_dump_json(),
         )
         return labels
 
@@ -120,6 +136,11 @@ def rows(features: Any) -> dict[str, dict[str, np.ndarray]]:
         shards = [feature_table.read(f) for f in feature_table.shards(features.uri, split)]
         out[split] = {name: np.concatenate([s[name] for s in shards]) for name in shards[0]}
     return out
+
+
+def only_snapshot(uri: str) -> Snapshot:
+    (snapshot,) = read_snapshots(uri)
+    return snapshot
 
 
 def visible(snapshot: Snapshot) -> pl.DataFrame:
@@ -146,7 +167,7 @@ def labelled(
 
 def test_labels_are_the_logits_of_the_teacher(labelled: Any, rows: Any, models: Any) -> None:
     _, artifact = labelled
-    snapshot = read_snapshot(artifact.uri)
+    snapshot = only_snapshot(artifact.uri)
     table = visible(snapshot)
     assert len(table) == 400
     for split, wanted in rows.items():
@@ -176,7 +197,7 @@ def test_missing_features_are_counted(labelled: Any, prepared: Prepared) -> None
             missing[row] += value is None or value != value or value == []
     assert 0 < missing.mean() < 10
     assert len(prepared.config.features.names) == 10
-    got = visible(read_snapshot(artifact.uri))["missing_feature_fraction"].to_numpy()
+    got = visible(only_snapshot(artifact.uri))["missing_feature_fraction"].to_numpy()
     np.testing.assert_allclose(got, missing / 10, atol=1e-6)
 
 
@@ -184,7 +205,7 @@ def test_both_splits_are_one_commit_that_says_where_it_comes_from(
     labelled: Any, models: Any, features: Any, prepared: Prepared
 ) -> None:
     label, artifact = labelled
-    snapshot = read_snapshot(artifact.uri)
+    snapshot = only_snapshot(artifact.uri)
     assert commits_with_labels(label.table) == 1
     assert DeltaTable(str(label.table)).version() == snapshot.version
     content = fingerprint(Path(models["first"]) / "Format-Serving")
@@ -195,7 +216,7 @@ def test_both_splits_are_one_commit_that_says_where_it_comes_from(
     assert provenance.teacher_fingerprint == content
     assert provenance.examples_fingerprint == fingerprint(features.uri)
     assert provenance.transform_fingerprint == fingerprint(prepared.transform_graph.uri)
-    assert provenance.watermark == ROWS["train"] - 1
+    assert provenance.watermark == WATERMARK
 
 
 def test_labels_are_reused_and_the_log_says_so(
@@ -206,8 +227,8 @@ def test_labels_are_reused_and_the_log_says_so(
     copy = shutil.copytree(models["first"], tmp_path / "elsewhere")
     with caplog.at_level("WARNING", logger="tfx_distill"):
         again = label(str(copy))
-    snapshot = read_snapshot(artifact.uri)
-    assert read_snapshot(again.uri) == snapshot
+    snapshot = only_snapshot(artifact.uri)
+    assert only_snapshot(again.uri) == snapshot
     assert again.table_version == artifact.table_version
     (said,) = (record.getMessage() for record in caplog.records if "reused" in record.getMessage())
     assert str(snapshot) in said
@@ -218,10 +239,10 @@ def test_labels_are_reused_and_the_log_says_so(
 def test_another_teacher_commits_beside_the_first(
     label: Labeler, models: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = read_snapshot(label(models["first"]).uri)
+    first = only_snapshot(label(models["first"]).uri)
     before = visible(first)
     with caplog.at_level("WARNING", logger="tfx_distill"):
-        second = read_snapshot(label(models["second"]).uri)
+        second = only_snapshot(label(models["second"]).uri)
     assert "reused" not in caplog.text
     assert second.version == first.version + 1
     assert second.teacher != first.teacher
@@ -242,10 +263,101 @@ def test_an_unblessed_teacher_is_refused(blessed: int | None, label: Labeler, mo
     assert not label.table.exists()
 
 
+def test_without_any_teacher_the_error_says_so(
+    label: Labeler, prepared: Prepared, features: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="no blessed teacher"):
+        execute(
+            TeacherLabeler,
+            tmp_path,
+            {"features": features, "transform_graph": prepared.transform_graph},
+            {"teacher_labels": made(TeacherLabels, tmp_path / "labels")},
+            config=settings(prepared, label.table).model_dump_json(),
+        )
+
+
+def quality_of(artifact: Any) -> dict[str, Any]:
+    quality: dict[str, Any] = json.loads((Path(artifact.uri) / "quality.json").read_text())
+    return quality
+
+
+def test_the_quality_of_labels_is_measured(labelled: Any, rows: Any, prepared: Prepared) -> None:
+    _, artifact = labelled
+    quality = quality_of(artifact)
+    logits, clicked, times = [], [], []
+    for wanted in rows.values():
+        logits.append(0.5 * wanted["numeric"][:, 0] - 0.25 * wanted["categorical"][:, 0])
+        clicked.append(wanted["label_click"])
+        times.append(wanted["event_time"])
+    predicted = 1 / (1 + np.exp(-np.concatenate(logits)))
+    click = quality["tasks"]["click"]
+    assert click["calibration"] == pytest.approx(
+        predicted.mean() / np.concatenate(clicked).mean(), rel=1e-5
+    )
+    assert click["mean"] == pytest.approx(np.concatenate(logits).mean(), rel=1e-5)
+    assert quality["staleness_mean_hours"] == pytest.approx(
+        (np.concatenate(times).mean() - WATERMARK) / 3600
+    )
+    assert (quality["coverage"], quality["examples"]) == (1.0, 400)
+    # Nobody labelled any of these examples before.
+    assert click["compared"] == 0
+    assert artifact.get_int_custom_property("watermark") == WATERMARK
+    assert artifact.get_int_custom_property("teacher_span") == SPAN - 1
+
+
+def test_two_teachers_are_compared_on_examples_that_both_labelled(
+    label: Labeler, models: Any, features: Any, rows: Any, tmp_path: Path
+) -> None:
+    # The eval split of the span before is the beginning of this one's train split: here it is the
+    # same examples under another split.
+    before = label(models["first"])
+    swapped = made(standard_artifacts.Examples, tmp_path / "swapped", number=9)
+    for split, other in (("train", "eval"), ("eval", "train")):
+        shutil.copytree(Path(features.uri) / f"Split-{other}", Path(swapped.uri) / f"Split-{split}")
+    swapped.span = SPAN + 1
+    after = label(models["second"], features=swapped, previous=before)
+    quality = quality_of(after)
+    wanted = rows["eval"]
+    first = 0.5 * wanted["numeric"][:, 0] - 0.25 * wanted["categorical"][:, 0]
+    second = -2.0 * wanted["numeric"][:, 0] - 0.25 * wanted["categorical"][:, 0]
+    click = quality["tasks"]["click"]
+    assert click["compared"] == ROWS["eval"]
+    assert click["correlation"] == pytest.approx(np.corrcoef(first, second)[0, 1], abs=1e-4)
+    assert click["shift"] == pytest.approx((second.mean() - first.mean()) / first.std(), rel=1e-4)
+    assert quality["tasks"]["mood"]["correlation"] == pytest.approx(1.0)
+    # A teacher is not compared with itself.
+    again = label(models["second"], features=features, previous=after)
+    assert quality_of(again)["tasks"]["click"]["compared"] == 0
+
+
+def test_labels_that_break_a_limit_warn(
+    label: Labeler, models: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", logger="tfx_distill"):
+        artifact = label(models["first"], watch=LabelWatch(max_staleness_hours=1.0))
+    assert "max_staleness_hours" in caplog.text
+    assert "max_staleness_hours" in quality_of(artifact)["breaches"][-1]
+    assert commits_with_labels(label.table) == 1
+
+
+def test_labels_that_break_a_limit_that_fails_are_not_committed(
+    label: Labeler, models: Any
+) -> None:
+    watch = LabelWatch(max_staleness_hours=1.0, calibration=None, on_breach="fail")
+    with pytest.raises(LabelError) as caught:
+        label(models["first"], watch=watch)
+    assert "max_staleness_hours" in caught.value.got
+    assert "not committed" in caught.value.fix
+    assert not (label.table / "_delta_log").exists()
+    # With other limits they are.
+    label(models["first"])
+    assert commits_with_labels(label.table) == 1
+
+
 def test_a_teacher_that_predicts_nan_commits_nothing(
     label: Labeler, models: Any, rows: Any, tmp_path: Path
 ) -> None:
-    before = visible(read_snapshot(label(models["first"]).uri))
+    before = visible(only_snapshot(label(models["first"]).uri))
     age = rows["train"]["numeric"][:, 0]
     lowest, next_lowest = np.sort(age)[:2]
     assert lowest < next_lowest < rows["eval"]["numeric"][:, 0].min()

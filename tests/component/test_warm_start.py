@@ -21,7 +21,7 @@ from tfx_distill.components.chunk_executor import SPANS_TRAINED, ChunkExecutor
 from tfx_distill.components.lineage_properties import SPAN as SPAN_PROPERTY
 from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH, WATERMARK
 from tfx_distill.components.student_trainer import StudentTrainer
-from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.config import DistillConfig, RunConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import feature_table, training_state, vocabularies
 from tfx_distill.trainer.folds import fold_models, fold_of
@@ -165,6 +165,14 @@ def test_a_chunk_that_nobody_labelled_is_left_out_for_the_twin_too(
         model = run(student_job(prepared, twin=twin), chunks, [labels[0], labels[2]])
         assert model.get_string_custom_property(SPANS_TRAINED) == f"{SPANS[0]},{SPANS[2]}"
     assert record_of(model)["coverage"] is None
+    # Who learns nothing from a teacher needs no labels.
+    alone = {"click": "none", "watch": "none"}
+    student = student_job(prepared).student.model_copy(update={"distill": {}})
+    rules = {name: DistillConfig(mode=mode) for name, mode in alone.items()}
+    job = student_job(prepared).model_copy(
+        update={"student": student.model_copy(update={"distill": rules})}
+    )
+    assert run(job, chunks, []).get_string_custom_property(SPANS_TRAINED) == "3,4,5"
 
 
 def test_of_two_tables_of_a_span_the_later_one_counts(

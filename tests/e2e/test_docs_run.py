@@ -19,6 +19,8 @@ import pytest
 from doc_blocks import PAGES, REPOSITORY, Block, blocks
 
 SECONDS = 300
+# The first test makes the runs that the pages speak of.
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module")

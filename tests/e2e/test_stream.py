@@ -15,6 +15,9 @@ from streamed import SPANS, Story
 from tfx_distill.pipeline import lineage, span_records, status, stream
 from tfx_distill.schema.errors import ConfigError
 
+# The first test tells the story, which takes minutes on a busy machine.
+pytestmark = pytest.mark.timeout(1500)
+
 
 def spans(story: Story, step: str) -> list[tuple[int, int]]:
     return [(done.summary.first_span, done.summary.last_span) for done in story.steps[step]]

@@ -226,7 +226,7 @@ def test_labels_in_memory_miss_what_they_do_not_know(tiny):
     assert found["click"].tolist() == pytest.approx([0.3, 0, 0.5])
     assert present.tolist() == [True, False, True]
     assert labels.coverage().share == pytest.approx(2 / 3)
-    with pytest.raises(LabelError, match="66.67%"):
+    with pytest.raises(LabelError, match=r"66\.67%"):
         labels.require_coverage(0.99)
 
 

@@ -129,14 +129,32 @@ def test_vacuum_deletes_what_has_expired_and_says_so_to_its_readers(tmp_path: Pa
     assert vacuum(tmp_path / "nowhere") == Vacuumed((), 0)
 
 
+def test_labels_that_expire_while_they_are_read_say_so(tmp_path: Path) -> None:
+    old = label(tmp_path, 0)
+    label(tmp_path, 3)
+    joiner = LabelJoiner([old], "train", {"click": "binary"})
+    joiner.join("train-00000", ids(0))
+    tables = read(old, "train")
+    next(tables)
+    expire(tmp_path, keep_spans=3, newest_span=3)
+    vacuum(tmp_path)
+    with pytest.raises(LabelError, match="labels that have expired"):
+        joiner.join("train-00000", ids(0))
+    with pytest.raises(LabelError, match="labels that have expired"):
+        list(tables)
+
+
 def test_files_that_are_gone_by_accident_are_not_called_expired(tmp_path: Path) -> None:
     label(tmp_path, 0)
     kept = label(tmp_path, 3)
     expire(tmp_path, keep_spans=3, newest_span=3)
-    for path in kept.files("train"):
-        os.unlink(path)
-    with pytest.raises(LabelError, match="Restore the file"):
-        list(read(kept, "train"))
+    # A span that had expired, and was labelled again.
+    again = label(tmp_path, 0, shift=0.5, number=1)
+    for snapshot in (kept, again):
+        for path in snapshot.files("train"):
+            os.unlink(path)
+        with pytest.raises(LabelError, match="Restore the file"):
+            list(read(snapshot, "train"))
 
 
 def test_vacuum_leaves_every_file_that_a_kept_snapshot_names(tmp_path: Path) -> None:
@@ -186,6 +204,17 @@ def test_an_expired_span_that_is_labelled_again_stays(tmp_path: Path) -> None:
     # Conservatively, the span's older files stay with it.
     assert labels(read(old, "train")) == {0: 0.0, 100: 100.0}
     assert labels(read(commit(tmp_path, running, source(1, 8)), "train")) == {1: 1.0, 101: 101.0}
+
+
+def test_labels_that_another_tool_deleted_have_not_expired(tmp_path: Path) -> None:
+    label(tmp_path, 0)
+    deleted = label(tmp_path, 5)
+    label(tmp_path, 6)
+    expire(tmp_path, keep_spans=3, newest_span=6)
+    DeltaTable(str(tmp_path)).delete("span = 5")
+    grow_old(tmp_path)
+    assert {path.split("/")[1] for path in vacuum(tmp_path).files} == {"span=0"}
+    assert labels(read(deleted, "train")) == {5: 5.0, 105: 105.0}
 
 
 def test_vacuum_removes_folders_that_were_empty_for_long(tmp_path: Path) -> None:

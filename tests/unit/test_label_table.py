@@ -273,6 +273,8 @@ def test_row_groups_are_the_batches(tmp_path: Path) -> None:
 def test_the_label_table_needs_no_tensorflow() -> None:
     code = (
         "import sys, tfx_distill.labels.commit, tfx_distill.labels.join\n"
+        "import tfx_distill.labels.catalogue, tfx_distill.labels.quality\n"
+        "import tfx_distill.labels.retention\n"
         "print([m for m in ('tensorflow', 'tfx', 'apache_beam', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
