@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stream test lint format bench test-next clean
+.PHONY: help setup demo stream test lint format bench bench-stream test-next clean
 
 BIN := .venv/bin
 SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/compile
@@ -44,6 +44,13 @@ format: .venv/.ready ## Rewrite the code in its style
 
 bench: .venv/.ready ## Measure what distillation is worth, over five seeds
 	$(BIN)/python -m benchmarks.quality.distillation $(ARGS)
+
+bench-stream: .venv/.ready ## Measure a stream: its costs, kills, a second student, and what each choice is worth
+	$(BIN)/python -m benchmarks.stream.endurance
+	$(BIN)/python -m benchmarks.stream.endurance --examples 1000 --into runs/endurance-small
+	$(BIN)/python -m benchmarks.stream.kills
+	$(BIN)/python -m benchmarks.stream.second_student
+	$(BIN)/python -m benchmarks.online
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
 	.venv-next/bin/pytest $(ARGS)

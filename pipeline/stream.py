@@ -161,8 +161,9 @@ def process(
         return None
     span_records.write(done.summary, config.run_folder)
     if config.labels.keep_spans is not None and not students_only:
-        retention.expire(config.label_table, config.labels.keep_spans, spans.last)
-        retention.vacuum(config.label_table)
+        expired = retention.expire(config.label_table, config.labels.keep_spans, spans.last)
+        if expired.partitions:
+            retention.vacuum(config.label_table)
     return done
 
 

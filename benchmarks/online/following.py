@@ -47,7 +47,8 @@ def follow(stream: Stream, arm: Arm, taught: Taught | None) -> Followed:
     student = StudentConfig.model_validate(
         {"name": "arm", "tasks": arm.tasks, "distill": rules, "model": given.students[0].model}
     )
-    model = learner(stream, student.model, of_student(student, given.tasks, twin=False))
+    heads = of_student(student, given.tasks, twin=False)
+    model = learner(stream, student.model, heads, stream.setting.learning_rate)
     metrics: list[Metrics] = []
     seconds = 0.0
     chunks = stream.chunks[:STATIC_SPANS] if arm.static else stream.chunks

@@ -11,18 +11,14 @@ from tfx_distill.trainer.training import Training
 
 
 def learner(
-    stream: Stream, model: ModelConfig, heads: tuple[Head, ...], *, teaches: bool = False
+    stream: Stream, model: ModelConfig, heads: tuple[Head, ...], learning_rate: float
 ) -> Training:
-    """An untrained student or teacher of this structure, seeded for a stream.
+    """An untrained model of this structure, seeded for a stream.
 
     The last 32 structures are kept with their traces: two models of one structure are trained one
     after the other, never at once.
     """
-    setting = stream.setting
-    training = TrainingConfig(
-        batch_size=setting.batch_size,
-        learning_rate=setting.teacher_learning_rate if teaches else setting.learning_rate,
-    )
+    training = TrainingConfig(batch_size=stream.setting.batch_size, learning_rate=learning_rate)
     made = _kept(stream.config.features, model, training, heads)
     made.reset(stream.seed)
     return made

@@ -11,8 +11,13 @@ from benchmarks.online.experiment import Experiment, Panel, run
 from benchmarks.online.plan import NEWEST, Arm, Teacher, all_tasks
 from tfx_distill.schema.config import ModelConfig, RunConfig
 
+LEARNING_RATES = {1: 0.008, 2: 0.005, 4: 0.002}
+"""By width, found as those of `plan.Setting` were: wider models want smaller steps."""
 TEACHERS = {
-    **{f"{width}x": Teacher(ModelConfig(width=width), policies=(NEWEST,)) for width in (1, 2, 4)},
+    **{
+        f"{width}x": Teacher(ModelConfig(width=width), policies=(NEWEST,), learning_rate=rate)
+        for width, rate in LEARNING_RATES.items()
+    },
     "4x, experts": Teacher(),
 }
 

@@ -145,7 +145,8 @@ def _learner(stream: Stream, teacher: Teacher) -> Training:
     tasks = tuple(
         task for task in stream.config.tasks if teacher.tasks is None or task.name in teacher.tasks
     )
-    return learner(stream, teacher.model, of_teacher(tasks), teaches=True)
+    rate = teacher.learning_rate or stream.setting.teacher_learning_rate
+    return learner(stream, teacher.model, of_teacher(tasks), rate)
 
 
 def teach(stream: Stream, teacher: Teacher) -> Taught:
