@@ -280,8 +280,8 @@ def test_the_record_of_a_chunk(chunks, student):
     )
 
 
-def test_a_fold_model_never_sees_its_fold(chunks, student):
-    """Labels that would stop the training if any example of the fold were read into a step."""
+def test_a_training_without_a_fold_is_another_one(chunks, student):
+    """That exactly the fold's queries are left out is tested with the input."""
     trained = {}
     for number in range(2):
         student.reset(seed=1)
