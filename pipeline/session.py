@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tfx_distill.datasets import logs
-from tfx_distill.pipeline import gathering, graph, local_runner, summary
+from tfx_distill.pipeline import gathering, graph, local_runner, memory, summary
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
@@ -116,6 +116,7 @@ def run_spans(
     outcome = local_runner.run(graph.build(config, source), until=until, stop=stop)
     if outcome.stopped:
         return None
+    memory.settle()
     result = gathering.summarise(config, outcome, source)
     summary.write(result, folder)
     return Done(result, outcome.error)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
 from streamed import SPANS, Story
 
 from tfx_distill.pipeline import lineage, span_records, status, stream
@@ -149,6 +150,39 @@ def test_a_vocabulary_is_learned_again_and_what_stays_keeps_its_row(story):
     before, after = tables[2][moved[:, 0]], tables[3][moved[:, 1]]
     elsewhere = tables[2][moved[:, 1]]
     assert np.abs(after - before).mean() < 0.5 * np.abs(after - elsewhere).mean()
+
+
+def test_items_born_after_the_bootstrap_have_a_place_and_are_learned(story):
+    folder = story.project.folder
+    logged = {
+        span: set(pl.read_parquet(folder / f"data/video/span-{span}/*.parquet")["video_id"])
+        for span in range(SPANS)
+    }
+    trained = set(pl.read_parquet(folder / "data/video/span-4/train-*.parquet")["video_id"])
+    born = trained - set().union(*(logged[span] for span in range(4)))
+    buckets = next(
+        f.buckets for f in story.project.config().features.categorical if f.name == "video_id"
+    )
+
+    def rows(ids):
+        hashed = tf.strings.to_hash_bucket_fast([str(number) for number in sorted(ids)], buckets)
+        return set((1 + hashed.numpy()).tolist())
+
+    # Buckets that none of the older items shares.
+    own = sorted(rows(born) - rows(set().union(*(logged[span] for span in range(4)))))
+    assert len(own) > 5
+    models = folder / "runs/stream/artifacts/StudentTrainer.compact/model"
+    before, after = (
+        np.load(models / str(number) / "Training/weights.npz")["embedding_video_id:0"][own]
+        for number in sorted(int(path.name) for path in models.iterdir())[-2:]
+    )
+    assert not (before == after).all(axis=1).any()
+    serving = status.status(story.project.config()).serving[0]
+    served = tf.saved_model.load(serving.path).signatures["serving_default"]
+    example = tf.train.Example()
+    example.features.feature["video_id"].int64_list.value.append(2**60 + 1)
+    answer = served(examples=tf.constant([example.SerializeToString()]))
+    assert all(np.isfinite(value.numpy()).all() for value in answer.values())
 
 
 def test_another_team_learns_from_the_table_alone(story):

@@ -2,7 +2,7 @@
 
 import threading
 
-from tfx_distill.trainer.process_cache import ProcessCache, digest
+from tfx_distill.trainer.process_cache import ProcessCache, digest, forget_unused
 
 
 def test_what_was_used_longest_ago_goes_first():
@@ -50,3 +50,24 @@ def test_a_digest_is_of_names_and_bytes(tmp_path):
     # Bytes do not run from one file into the next.
     assert digest(folder("five", a="xb", c="")) != digest(folder("six", a="x", c="b"))
     assert digest(one, ("b",)) == digest(folder("seven", a="x", b__c="z"), ("b",))
+
+
+def test_what_a_span_did_not_use_is_forgotten():
+    cache, other = ProcessCache(4), ProcessCache(4)
+    made = []
+
+    def make(name):
+        return lambda: made.append(name) or name
+
+    for name in ("old", "new"):
+        cache.get(name, make(name))
+    other.get("else", make("else"))
+    forget_unused()
+    cache.get("new", make("new"))
+    forget_unused()
+    assert made == ["old", "new", "else"]
+    cache.get("new", make("new"))
+    assert made == ["old", "new", "else"]
+    cache.get("old", make("old"))
+    other.get("else", make("else"))
+    assert made == ["old", "new", "else", "old", "else"]
