@@ -10,6 +10,8 @@ from pathlib import Path
 from tfx.types import artifact
 
 from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.schema import columns
+from tfx_distill.schema.errors import LabelError
 
 SNAPSHOTS = "snapshots.json"
 
@@ -33,6 +35,19 @@ def read_snapshots(uri: str) -> list[Snapshot]:
     """The snapshots that a TeacherLabels artifact points to, by span."""
     texts = json.loads((Path(uri) / SNAPSHOTS).read_text())
     return [Snapshot.from_json(text) for text in texts]
+
+
+def is_readable(uri: str) -> bool:
+    """Whether the labels of a TeacherLabels artifact are still in their table."""
+    try:
+        return all(
+            Path(file).exists()
+            for snapshot in read_snapshots(uri)
+            for split in columns.SPLITS
+            for file in snapshot.files(split)
+        )
+    except (LabelError, OSError):
+        return False
 
 
 def publish(labels: TeacherLabels, snapshots: Sequence[Snapshot]) -> None:

@@ -9,7 +9,7 @@ from tfx.types import artifact
 from tfx.types.channel import Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from tfx_distill.components.lineage_properties import blessed_models, order
+from tfx_distill.components.lineage_properties import ever_blessed, order
 
 CANDIDATE = "candidate"
 MODEL = "model"
@@ -63,7 +63,7 @@ class BlessedBefore(ResolverStrategy):
         if not input_dict[CANDIDATE]:
             return found
         candidate = max(self._age(model) for model in input_dict[CANDIDATE])
-        blessings = blessed_models(input_dict[MODEL_BLESSING])
+        blessings = ever_blessed(input_dict[MODEL_BLESSING])
         older = [m for m in input_dict[MODEL] if self._age(m) < candidate and m.id in blessings]
         if older:
             newest = max(older, key=self._age)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tfx.types import artifact
 
@@ -29,10 +29,23 @@ def newest_by_span(items: Iterable[artifact.Artifact]) -> dict[int, artifact.Art
     return {span_of(item): item for item in sorted(items, key=order)}
 
 
-def blessed_models(blessings: Iterable[artifact.Artifact]) -> dict[int, artifact.Artifact]:
+def ever_blessed(blessings: Iterable[artifact.Artifact]) -> dict[int, artifact.Artifact]:
     """By id of a model that was ever blessed, its newest blessing."""
-    return {
-        blessing.get_int_custom_property("current_model_id"): blessing
-        for blessing in sorted(blessings, key=lambda item: item.id)
-        if blessing.get_int_custom_property("blessed") == 1
-    }
+    return {model: blessing for model, blessing in _judged(blessings) if _says_yes(blessing)}
+
+
+def still_blessed(blessings: Iterable[artifact.Artifact]) -> dict[int, artifact.Artifact]:
+    """By id of a model whose newest evaluation blessed it, that blessing."""
+    newest = dict(_judged(blessings))
+    return {model: blessing for model, blessing in newest.items() if _says_yes(blessing)}
+
+
+def _judged(
+    blessings: Iterable[artifact.Artifact],
+) -> Iterator[tuple[int, artifact.Artifact]]:
+    for blessing in sorted(blessings, key=lambda item: item.id):
+        yield blessing.get_int_custom_property("current_model_id"), blessing
+
+
+def _says_yes(blessing: artifact.Artifact) -> bool:
+    return bool(blessing.get_int_custom_property("blessed") == 1)

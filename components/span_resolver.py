@@ -9,8 +9,6 @@ from tfx.types.channel import BaseChannel, Channel
 
 from tfx_distill.components.lineage_properties import newest_by_span, order, span_of
 
-_CURRENT = "current"
-
 
 def span_resolver(
     kind: type[artifact.Artifact],

@@ -40,7 +40,7 @@ from tfx_distill.labels.shard import LabelShard, LabelShardWriter
 from tfx_distill.labels.snapshot import Snapshot
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, LabelWatch, RunConfig, Section, TaskConfig
-from tfx_distill.schema.errors import LabelError, ModelError
+from tfx_distill.schema.errors import LabelError, LabelsRefused, ModelError
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.folds import fold_models
 from tfx_distill.trainer.materialize import Materializer
@@ -117,7 +117,8 @@ def TeacherLabeler(  # noqa: N802
 
     Raises:
       ModelError: There is no teacher, or it is not blessed.
-      LabelError: The teacher's labels are not finite, or break a limit that fails.
+      LabelError: The teacher's labels are not finite.
+      LabelsRefused: They break a limit that fails.
       EnvironmentProblem: The disk is full; committed labels stay as they were.
 
     Example:
@@ -166,12 +167,15 @@ def TeacherLabeler(  # noqa: N802
     report = {**asdict(quality), "breaches": broken}
     (Path(teacher_labels.uri) / QUALITY).write_text(json.dumps(report, indent=1))
     if broken and settings.watch.on_breach == "fail":
-        raise LabelError(
+        kept = "they were not committed and no student saw them"
+        if snapshot is not None:
+            kept = "they had been committed before, and no student of this run sees them"
+        raise LabelsRefused(
             f"labels of span {features.span} by teacher {plan.fingerprint[:16]}",
             got=" ".join(broken),
             expected="labels within the limits of labels.watch",
-            fix="Look at the teacher and at the span's data; the labels were not committed and no "
-            "student saw them. Change the limits, or set labels.watch.on_breach to 'warn'.",
+            fix=f"Look at the teacher and at the span's data; {kept}. Change the limits, or set "
+            "labels.watch.on_breach to 'warn'.",
         )
     if snapshot is None:
         snapshot = commit(settings.table, shards, provenance, quality=report)

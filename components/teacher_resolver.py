@@ -8,8 +8,13 @@ from tfx.types import artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from tfx_distill.components.artifacts import TeacherLabels
-from tfx_distill.components.lineage_properties import blessed_models, newest_by_span, order, span_of
+from tfx_distill.components.artifacts import TeacherLabels, is_readable
+from tfx_distill.components.lineage_properties import (
+    newest_by_span,
+    order,
+    span_of,
+    still_blessed,
+)
 
 MODEL = "model"
 BLESSING = "model_blessing"
@@ -75,13 +80,14 @@ class BlessedTeacher(ResolverStrategy):
         if _JUDGED in input_dict:
             found[_JUDGED] = input_dict[_JUDGED]
         last = self._span if self._own else self._span - 1
-        blessed = blessed_models(input_dict[BLESSING])
+        blessed = still_blessed(input_dict[BLESSING])
         teachers = [m for m in input_dict[MODEL] if 0 <= span_of(m) <= last and m.id in blessed]
         if teachers:
             newest = max(teachers, key=order)
             found[MODEL], found[BLESSING] = [newest], [blessed[newest.id]]
-        before = newest_by_span(a for a in input_dict[LABELS] if span_of(a) < self._span)
-        found[LABELS] = list(before.values())[-1:]
+        # Only neighbours have examples in common.
+        before = newest_by_span(a for a in input_dict[LABELS] if span_of(a) == self._span - 1)
+        found[LABELS] = [labels for labels in before.values() if is_readable(labels.uri)]
         return found
 
 
@@ -105,7 +111,7 @@ class ModelById(ResolverStrategy):
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[artifact.Artifact]]
     ) -> dict[str, list[artifact.Artifact]]:
         """Picks by id; empty lists if there is no such model."""
-        blessed = blessed_models(input_dict[BLESSING])
+        blessed = still_blessed(input_dict[BLESSING])
         found: dict[str, list[artifact.Artifact]] = {key: [] for key in input_dict}
         found[MODEL] = [model for model in input_dict[MODEL] if model.id == self._model_id]
         found[BLESSING] = [blessed[model.id] for model in found[MODEL] if model.id in blessed]

@@ -43,7 +43,7 @@ def VocabularyRefresher(  # noqa: N802
       refreshed: Output: the graph with the new vocabularies. The custom property `span` says since
         when it is used.
       features: The features section of the run config as JSON.
-      due: Names of the features to renew, a JSON list.
+      due: The features to renew, with how many spans each learns from: a JSON object.
       span: The span from which on the new vocabularies are used.
 
     Raises:
@@ -54,20 +54,21 @@ def VocabularyRefresher(  # noqa: N802
           examples=recent.outputs["found"],
           transform_graph=pinned.outputs["found"],
           features=run_config.features.model_dump_json(),
-          due='["video_id"]',
+          due='{"video_id": 4}',
           span=12,
       )
     """
     config = FeaturesConfig.model_validate_json(features)
-    names = set(json.loads(due))
-    shards = [
-        shard
-        for item in examples
-        for shard in sorted((Path(item.uri) / "Split-train").glob("*.parquet"))
-    ]
+    spans = json.loads(due)
     renewed = {}
     for feature in (*config.categorical, *config.multivalent):
-        if feature.name in names and feature.vocab is not None:
+        if feature.name in spans and feature.vocab is not None:
+            shards = [
+                shard
+                for item in examples
+                if item.span > span - spans[feature.name]
+                for shard in sorted((Path(item.uri) / "Split-train").glob("*.parquet"))
+            ]
             before = vocabularies.read(transform_graph.uri, feature.name)
             now = merged(most_frequent(_values(shards, feature.name)), before, feature.vocab)
             fresh = len(set(now) - set(before))

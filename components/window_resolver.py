@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 import ml_metadata as mlmd
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import artifact
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
-from tfx_distill.components.artifacts import TeacherLabels
-from tfx_distill.components.lineage_properties import blessed_models, newest_by_span, order, span_of
+from tfx_distill.components.artifacts import TeacherLabels, is_readable
+from tfx_distill.components.lineage_properties import (
+    newest_by_span,
+    order,
+    span_of,
+    still_blessed,
+)
+
+_log = logging.getLogger(__name__)
 
 FEATURES = "features"
 LABELS = "labels"
@@ -74,7 +83,7 @@ class TrainingWindow(ResolverStrategy):
         found: dict[str, list[artifact.Artifact]] = {key: [] for key in input_dict}
         earlier = [m for m in input_dict[MODEL] if 0 <= span_of(m) < self._span]
         if _BLESSING in input_dict:
-            blessed = blessed_models(input_dict[_BLESSING])
+            blessed = still_blessed(input_dict[_BLESSING])
             earlier = [model for model in earlier if model.id in blessed]
         base = max(earlier, key=order, default=None)
         start = -1 if base is None else span_of(base)
@@ -94,5 +103,10 @@ class TrainingWindow(ResolverStrategy):
         self, start: int, input_dict: dict[str, list[artifact.Artifact]], key: str
     ) -> dict[int, artifact.Artifact]:
         stored = newest_by_span(a for a in input_dict[key] if start < span_of(a) < self._span)
+        if key == LABELS:
+            gone = [span for span, labels in stored.items() if not is_readable(labels.uri)]
+            for span in gone:
+                _log.warning("The labels of span %d have expired: nobody learns from it.", span)
+                del stored[span]
         # Of this span only what this run made, or took from the cache.
         return stored | {span_of(item): item for item in input_dict[_CURRENT + key]}

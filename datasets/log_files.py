@@ -78,7 +78,7 @@ def select_spans(data: DataConfig, requested: tuple[int, int] | None = None) -> 
                 f"span {span} of {data.spans}",
                 got="no file",
                 expected=f"files for every span from {first} to {last}",
-                fix=f"Bring the span, or choose from those that are there: {_ranges(there)}.",
+                fix=f"Bring the span, or choose from those that are there: {ranges(there)}.",
             )
     return list(range(first, last + 1))
 
@@ -222,7 +222,7 @@ def _regex(pattern: str) -> str:
     return "".join(parts)
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """`0-3, 5` for [0, 1, 2, 3, 5]."""
     runs: list[list[int]] = []
     for number in numbers:

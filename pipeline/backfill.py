@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tfx_distill.components.artifacts import fingerprint, read_snapshots
-from tfx_distill.components.teacher_labeler import TEACHER_DIGITS
+from tfx_distill.components.artifacts import read_snapshots
+from tfx_distill.components.lineage_properties import SPAN
+from tfx_distill.labels.catalogue import Labelling, labellings
 from tfx_distill.labels.snapshot import Snapshot
 from tfx_distill.pipeline import graph, lineage, local_runner, span_records
 from tfx_distill.schema.config import RunConfig
@@ -20,26 +21,32 @@ class Teacher:
     Attributes:
       version: Id of its model artifact, which is `teacher_version` in the label table.
       span: Span up to which it was trained.
-      partition: Its partition of the label table.
+      partition: Its partition of the label table; None if it has labelled nothing.
     """
 
     version: int
     span: int
-    partition: str
+    partition: str | None
 
 
 def teachers(config: RunConfig) -> list[Teacher]:
     """All teachers that were trained, oldest first."""
     store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
     models = lineage.produced(store, config.name, graph.TEACHER_TRAINER, "Model")
+    labelled = {one.provenance.teacher_version: one.teacher for one in _labellings(config)}
     return [
         Teacher(
             version=model.id,
-            span=int(model.properties.get("span", -1)),
-            partition=fingerprint(f"{model.uri}/Format-Serving")[:TEACHER_DIGITS],
+            span=int(model.properties.get(SPAN, -1)),
+            partition=labelled.get(str(model.id)),
         )
         for model in models
     ]
+
+
+def _labellings(config: RunConfig) -> list[Labelling]:
+    there = (config.label_table / "_delta_log").exists()
+    return labellings(config.label_table) if there else []
 
 
 def chosen(config: RunConfig, version: str) -> Teacher:
@@ -53,11 +60,11 @@ def chosen(config: RunConfig, version: str) -> Teacher:
         teacher
         for teacher in there
         if version in (str(teacher.version), teacher.partition)
-        or (len(version) >= 6 and teacher.partition.startswith(version))
+        or (len(version) >= 6 and (teacher.partition or "").startswith(version))
     ]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(f"{t.version} (span {t.span}, {t.partition})" for t in there) or "none"
+    known = ", ".join(f"{t.version} (span {t.span})" for t in there) or "none"
     raise ConfigError(
         "--teacher",
         got=repr(version),

@@ -25,6 +25,7 @@ from tfx_distill.pipeline.summary import (
     transfer,
 )
 from tfx_distill.schema.config import RunConfig, StudentConfig
+from tfx_distill.schema.errors import LabelsRefused
 from tfx_distill.trainer.run import RECORD
 
 
@@ -55,6 +56,7 @@ def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
         teacher=None if teacher is None else evaluation_result.verdict(teacher.uri),
         teacher_parameters=_parameters(found, "TeacherTrainer"),
         labels=_labels(found, config.label_table),
+        labels_refused=any(isinstance(error, LabelsRefused) for error in outcome.errors),
         students=tuple(students),
         steps=tuple(StepSummary(**asdict(step)) for step in outcome.steps),
     )

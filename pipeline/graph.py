@@ -200,17 +200,17 @@ def _transform(
     due = _due(config.features, source.age)
     if not due:
         return [pinned], pinned.outputs["found"]
-    spans = max(due.values())
-    recent = span_resolver(
-        Examples, example_gen.id, first=source.last - spans + 1, last=source.last
-    ).with_id("RecentExamples")
+    oldest = source.last - max(due.values()) + 1
+    recent = span_resolver(Examples, example_gen.id, first=oldest, last=source.last).with_id(
+        "RecentExamples"
+    )
     # The examples of this run are among the recent ones only once they are there.
     recent.add_upstream_node(example_gen)
     refresher = VocabularyRefresher(
         examples=recent.outputs["found"],
         transform_graph=pinned.outputs["found"],
         features=config.features.model_dump_json(),
-        due=json.dumps(list(due)),
+        due=json.dumps(due),
         span=source.last,
     ).with_id(REFRESHER)
     return [pinned, recent, refresher], refresher.outputs["refreshed"]

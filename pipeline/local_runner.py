@@ -56,15 +56,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: its id in ML Metadata, its steps, and the first error if any.
+    """What became of a run: its id in ML Metadata, its steps, and the errors in their order.
 
     `stopped` says that it was asked to stop before all components had run.
     """
 
     run_id: str
     steps: tuple[Step, ...]
-    error: Exception | None
+    errors: tuple[Exception, ...] = ()
     stopped: bool = False
+
+    @property
+    def error(self) -> Exception | None:
+        """The first one."""
+        return self.errors[0] if self.errors else None
 
 
 def run(
@@ -97,10 +102,10 @@ def run(
     nodes = _needed([node.pipeline_node for node in ir.nodes], until)
     steps: list[Step] = []
     broken: set[str] = set()
-    first_error: Exception | None = None
+    errors: list[Exception] = []
     for number, node in enumerate(nodes, 1):
         if stop():
-            return Outcome(run_id, tuple(steps), first_error, stopped=True)
+            return Outcome(run_id, tuple(steps), tuple(errors), stopped=True)
         name = node.node_info.id
         title = f"[{number}/{len(nodes)}] {name}"
         if broken & set(node.upstream_nodes):
@@ -143,12 +148,12 @@ def run(
         )
         if error is not None:
             broken.add(name)
-            first_error = first_error or error
+            errors.append(error)
             report(f"{title}: failed")
         else:
             was = "from cache, " if state == "cached" else ""
             report(f"{title}: {was}{meter.seconds:.1f} s, peak {meter.peak_mib:,.0f} MiB")
-    return Outcome(run_id, tuple(steps), first_error)
+    return Outcome(run_id, tuple(steps), tuple(errors))
 
 
 def _needed(nodes: list[Any], until: str | None) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tfx_distill.datasets import logs
 from tfx_distill.pipeline import gathering, graph, local_runner, memory, summary
+from tfx_distill.pipeline.span_records import PINNED
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
@@ -64,6 +65,7 @@ def run(
     Raises:
       DistillError: Config or data cannot be used; nothing was done.
     """
+    _refuse_folder_of_a_stream(config)
     chosen = logs.select_spans(config.data, spans)
     done = run_spans(config, Spans(chosen[0], chosen[-1]), until=until)
     if done is None:
@@ -120,6 +122,16 @@ def run_spans(
     result = gathering.summarise(config, outcome, source)
     summary.write(result, folder)
     return Done(result, outcome.error)
+
+
+def _refuse_folder_of_a_stream(config: RunConfig) -> None:
+    if (config.run_folder / PINNED).exists():
+        raise ConfigError(
+            "stream",
+            got=f"a batch in the run folder of a stream, {config.run_folder}",
+            expected="a run folder of its own: the stream would go on from its models",
+            fix="Put the section 'stream' back, or give the batch another `name`.",
+        )
 
 
 def _require_teacher_gate(config: RunConfig) -> None:

@@ -13,6 +13,8 @@ from tfx_distill.pipeline import summary
 from tfx_distill.pipeline.summary import Summary
 
 FOLDER = "spans"
+PINNED = "bootstrap.yaml"
+"""The config of the bootstrap, in the run folder of a stream."""
 
 State = Literal["done", "partial", "failed"]
 """`partial`: the span was ingested and the stream went on, but a component failed."""
@@ -41,15 +43,11 @@ def read(folder: Path) -> dict[int, Summary]:
 def state(result: Summary) -> State:
     """Whether the stream can go on after this span, and whether all of it worked.
 
-    A bootstrap must have brought forth labels: without them there is no teacher to go on with.
+    It goes on without one student or the teacher's training: they catch up. It does not go on
+    without labels, since no student would ever come back to the span, unless the labels were
+    refused for their quality; a bootstrap without labels has no teacher to go on with.
     """
     if result.failed is None:
         return "done"
-    ingested = any(
-        step.component == "FeatureMaterializer" and step.state in ("ran", "cached")
-        for step in result.steps
-    )
-    bootstrap = result.first_span != result.last_span or result.carried is None
-    if not ingested or (bootstrap and result.labels is None):
-        return "failed"
-    return "partial"
+    refused = result.carried is not None and result.labels_refused
+    return "partial" if result.labels is not None or refused else "failed"

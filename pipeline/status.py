@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tfx_distill.datasets.log_files import ranges
 from tfx_distill.pipeline import backfill, span_records, stream
 from tfx_distill.pipeline.backfill import Teacher
 from tfx_distill.pipeline.stream import Progress
@@ -42,14 +43,14 @@ class Status:
 
     Attributes:
       progress: Spans done and pending.
-      labelled_by: The summary of the newest span with labels.
+      labelled: The summary of the newest span with labels.
       newest_teacher: The newest teacher, blessed or not; None for students only.
       serving: By student of the config.
       failures: What failed, by span.
     """
 
     progress: Progress
-    labelled_by: Summary | None
+    labelled: Summary | None
     newest_teacher: Teacher | None
     serving: tuple[Serving, ...]
     failures: dict[int, str]
@@ -64,7 +65,7 @@ def status(config: RunConfig, *, students_only: bool = False) -> Status:
     teachers = backfill.teachers(config) if trained else []
     return Status(
         progress=standing,
-        labelled_by=labelled[-1] if labelled else None,
+        labelled=labelled[-1] if labelled else None,
         newest_teacher=max(teachers, key=lambda t: (t.span, t.version), default=None),
         serving=tuple(_serving(student.name, records) for student in config.students),
         failures={span: r.failed for span, r in records.items() if r.failed is not None},
@@ -77,9 +78,9 @@ def _serving(student: str, records: dict[int, Summary]) -> Serving:
         found = next((s for s in record.students if s.name == student), None)
         if found is None:
             continue
-        if found.pushed is None:
+        if found.pushed is None and not found.verdict.blessed:
             refused.append(span)
-        else:
+        elif found.pushed is not None:
             path, at, since, refused = found.pushed, span, _written(found.pushed), []
     return Serving(student, path, at, since, tuple(refused))
 
@@ -109,7 +110,7 @@ def show(found: Status, console: Console) -> None:
             f"Newest teacher: version {teacher.version}, trained up to span {teacher.span}",
             highlight=False,
         )
-    _show_labels(found.labelled_by, console)
+    _show_labels(found.labelled, console)
     table = Table(title="\nIn service", title_justify="left", title_style="bold")
     for title in ("student", "span", "since", "refused since", "model"):
         table.add_column(title, overflow="fold")
@@ -145,11 +146,4 @@ def _time(seconds: float) -> str:
 
 
 def _ranges(spans: tuple[int, ...]) -> str:
-    """`0-3, 5` for (0, 1, 2, 3, 5)."""
-    runs: list[list[int]] = []
-    for span in spans:
-        if runs and span == runs[-1][1] + 1:
-            runs[-1][1] = span
-        else:
-            runs.append([span, span])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
+    return ranges(list(spans)) or "none"

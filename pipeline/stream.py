@@ -18,13 +18,14 @@ from tfx_distill.datasets import logs
 from tfx_distill.labels import catalogue, retention
 from tfx_distill.pipeline import session, span_records
 from tfx_distill.pipeline.session import Done, Spans
+from tfx_distill.pipeline.span_records import PINNED
 from tfx_distill.schema.config import RunConfig, StreamConfig
 from tfx_distill.schema.errors import ConfigError, DataError
 
-PINNED = "bootstrap.yaml"
-"""The config of the bootstrap, in the run folder."""
-_PINNED_SECTIONS = ("data", "features")
-"""What may not change afterwards: models and stored features depend on it."""
+_PINNED_SECTIONS = ("data", "features", "tasks")
+"""What may not change after the bootstrap: models and stored features depend on it."""
+_VACUUM_EVERY = 10
+"""Spans: a vacuum reads the whole log of the label table."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def progress(config: RunConfig, *, students_only: bool = False) -> Progress:
         missing = [span for span in chosen.numbers if span not in there]
         if missing:
             waiting = f"the bootstrap needs {stream.bootstrap} spans: span {missing[0]} is missing"
-        elif labelled is not None and not labelled.intersection(chosen.numbers):
-            waiting = f"no span of {chosen} is labelled"
+        elif labelled is not None and (gap := _unlabelled(labelled, chosen)) is not None:
+            waiting = f"span {gap} is not labelled"
         else:
             pending.append(chosen)
         following = chosen.last + 1
@@ -79,7 +80,10 @@ def progress(config: RunConfig, *, students_only: bool = False) -> Progress:
     else:
         start = bootstrap.last_span
         last = max(span for span, state in states.items() if state != "failed")
-        done = [*range(bootstrap.first_span, start), *(s for s in states if s != failed)]
+        done = [
+            *range(bootstrap.first_span, start),
+            *(span for span, state in states.items() if state != "failed"),
+        ]
         following = last + 1
         if states[last] == "partial":
             pending.append(
@@ -123,7 +127,8 @@ def run(
     """
     standing = progress(config, students_only=students_only)
     chosen = standing.pending if spans is None else _requested(config, standing, spans)
-    if spans is None and not chosen and standing.waiting:
+    # Students wait for labels as a matter of course.
+    if spans is None and not chosen and standing.waiting and not students_only:
         raise DataError(
             config.data.spans,
             got=standing.waiting,
@@ -146,7 +151,12 @@ def process(
     students_only: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Done | None:
-    """Runs one part of a stream and keeps its record; None if it was stopped before its end."""
+    """Runs one part of a stream and keeps its record; None if it was stopped before its end.
+
+    Raises:
+      DistillError: Config or data cannot be used, or nobody has labelled the spans; nothing was
+        done.
+    """
     version = None
     if students_only:
         found = catalogue.newest(config.label_table, (spans.first, spans.last))
@@ -154,15 +164,14 @@ def process(
             raise unlabelled(str(config.label_table), spans.first, spans.last)
         version = max(snapshot.version for snapshot in found)
     if spans.carried is None:
-        config.run_folder.mkdir(parents=True, exist_ok=True)
-        (config.run_folder / PINNED).write_text(config.to_yaml())
+        _pin(config)
     done = session.run_spans(config, spans, labels_version=version, stop=stop)
     if done is None:
         return None
     span_records.write(done.summary, config.run_folder)
-    if config.labels.keep_spans is not None and not students_only:
-        expired = retention.expire(config.label_table, config.labels.keep_spans, spans.last)
-        if expired.partitions:
+    if config.labels.keep_spans is not None and done.summary.labels and not students_only:
+        retention.expire(config.label_table, config.labels.keep_spans, spans.last)
+        if spans.last % _VACUUM_EVERY == 0:
             retention.vacuum(config.label_table)
     return done
 
@@ -183,9 +192,15 @@ def watch(
       poll_seconds: How often to look for new spans.
       stop: Asked between components and while waiting.
       waiting: Told what is waited for, each time that changes.
+
+    Yields:
+      What became of each run, when it has ended.
+
+    Raises:
+      DistillError: As of `process`.
     """
     told = None
-    retried = False
+    begun = False
     while not stop():
         try:
             standing = progress(config, students_only=students_only)
@@ -193,8 +208,8 @@ def watch(
         except DataError as error:
             # Nothing was logged yet.
             pending, reason = (), f"{error.where}: {error.got}"
-        if retried:
-            # A component that failed is tried again once, then with the next span.
+        if begun:
+            # What failed before the watch began is tried again; later, with the next span.
             pending = tuple(part for part in pending if part.last not in standing.partial)
         if not pending:
             if reason != told:
@@ -206,7 +221,7 @@ def watch(
         done = process(config, pending[0], students_only=students_only, stop=stop)
         if done is None:
             return
-        retried = True
+        begun = True
         yield done
         if span_records.state(done.summary) == "failed":
             return
@@ -233,13 +248,26 @@ def _stream(config: RunConfig) -> StreamConfig:
 def _refuse_changes(config: RunConfig) -> None:
     file = config.run_folder / PINNED
     if not file.exists():
+        if (config.run_folder / "metadata.sqlite").exists():
+            raise ConfigError(
+                "stream",
+                got=f"a run folder in which a batch was run, {config.run_folder}",
+                expected="one of its own: models of a batch know spans that are yet to come",
+                fix="Give the stream another `name`.",
+            )
         return
-    before = yaml.safe_load(file.read_text())
-    now = yaml.safe_load(config.to_yaml())
+    before, now = (yaml.safe_load(text) for text in (file.read_text(), config.to_yaml()))
+    for content in (before, now):
+        # Limits on drift may be changed when a span was stopped by them.
+        del content["data"]["validation"]
     changed = [name for name in _PINNED_SECTIONS if before[name] != now[name]]
     if before["stream"]["bootstrap"] != now["stream"]["bootstrap"]:
         changed.append("stream.bootstrap")
-    if changed and span_records.read(config.run_folder):
+    begun = any(
+        span_records.state(record) != "failed"
+        for record in span_records.read(config.run_folder).values()
+    )
+    if changed and begun:
         raise ConfigError(
             ", ".join(changed),
             got=f"another value than at the bootstrap, see {file}",
@@ -265,6 +293,13 @@ def _requested(config: RunConfig, standing: Progress, spans: tuple[int, int]) ->
             f"a first span within the bootstrap {bootstrap}",
             f"{bootstrap.first}, or {bootstrap.last + 1} or later",
         )
+    newest = max(records, default=bootstrap.last)
+    if bootstrap.last <= last < newest:
+        raise _not_now(
+            spans,
+            f"a range that ends before span {newest}, which was processed",
+            f"up to span {newest}, lest an older model is pushed over the one that serves",
+        )
     if last < bootstrap.last:
         raise _not_now(
             spans, f"a part of the bootstrap {bootstrap}", f"at least all of {bootstrap}"
@@ -289,6 +324,24 @@ def _not_now(spans: tuple[int, int], got: str, expected: str) -> ConfigError:
         expected=expected,
         fix="`distill status` lists what is done and what is pending.",
     )
+
+
+def _pin(config: RunConfig) -> None:
+    config.run_folder.mkdir(parents=True, exist_ok=True)
+    file = config.run_folder / PINNED
+    unfinished = file.with_suffix(".partial")
+    unfinished.write_text(config.to_yaml())
+    unfinished.replace(file)
+
+
+def _unlabelled(labelled: set[int], bootstrap: Spans) -> int | None:
+    """The first span of a bootstrap whose labels are still to come, if any.
+
+    The teacher's own bootstrap is labelled under its last span, so the first spans may be missing.
+    """
+    there = labelled.intersection(bootstrap.numbers)
+    first = min(there, default=bootstrap.last)
+    return next((s for s in range(first, bootstrap.last + 1) if s not in labelled), None)
 
 
 def _labelled(config: RunConfig) -> set[int]:

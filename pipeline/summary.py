@@ -72,6 +72,7 @@ class Summary(Section):
 
     `anomalies` are what the ExampleValidator found in the data, by split and column. `finished` is
     in seconds since the epoch. `resident_mib` is the memory of the process at the end.
+    `labels_refused` says that there are none because they broke a limit of `labels.watch`.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Summary(Section):
     teacher: Verdict | None
     teacher_parameters: int | None
     labels: LabelSummary | None
+    labels_refused: bool = False
     students: tuple[StudentSummary, ...]
     steps: tuple[StepSummary, ...]
 

@@ -50,6 +50,10 @@ class LabelError(DistillError):
     """The teacher labels cannot be written, or do not fit the examples."""
 
 
+class LabelsRefused(LabelError):
+    """The teacher labels break a limit of `labels.watch` that fails."""
+
+
 class ModelError(DistillError):
     """A model cannot be used: not blessed, not finite, not loadable."""
 

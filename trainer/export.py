@@ -137,7 +137,7 @@ class _Template:
             (folder / _FINGERPRINT).write_bytes(fingerprint.SerializeToString())
 
 
-_TEMPLATES: ProcessCache[tuple[str, ...], _Template] = ProcessCache(16)
+_TEMPLATES: ProcessCache[tuple[str, ...], _Template] = ProcessCache(64)
 
 
 class ServingModel(tf.Module):

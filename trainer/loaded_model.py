@@ -78,4 +78,4 @@ class _Graph:
             return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-_GRAPHS: ProcessCache[str, _Graph] = ProcessCache(16)
+_GRAPHS: ProcessCache[str, _Graph] = ProcessCache(64)

@@ -313,7 +313,7 @@ class Training:
                 )
 
 
-_KEPT: ProcessCache[tuple[object, ...], Training] = ProcessCache(16)
+_KEPT: ProcessCache[tuple[object, ...], Training] = ProcessCache(64)
 
 
 def kept(title: str, seed: int, **arguments: Any) -> Training:

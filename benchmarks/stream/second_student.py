@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,17 @@ def measure(folder: Path, *, spans: int, examples: int) -> dict[str, Any]:
     alone = folder / "alone.yaml"
     alone.write_text(yaml.safe_dump(both | {"students": both["students"][:1]}))
     labelled = {"rows": 0}
-    plain = Teacher.label
 
-    def counted(self: Teacher, shard: Path) -> Any:
-        for ids, labels, missing in plain(self, shard):
-            labelled["rows"] += len(ids)
-            yield ids, labels, missing
+    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def label(teacher: Teacher, given: Any) -> Any:
+            for ids, labels, missing in plain(teacher, given):
+                labelled["rows"] += len(ids)
+                yield ids, labels, missing
 
-    Teacher.label = counted  # type: ignore[method-assign]
+        return label
+
+    for name in ("label", "label_rows"):
+        setattr(Teacher, name, counted(getattr(Teacher, name)))
     rows = []
     for config_file, chosen in ((alone, (0, spans // 2)), (file, None)):
         for done in stream.run(run_config.load(config_file), spans=chosen):

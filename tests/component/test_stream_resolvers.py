@@ -8,11 +8,21 @@ import pytest
 from small_examples import made
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, TransformGraph
 
+from tfx_distill.components import teacher_resolver, window_resolver
 from tfx_distill.components.artifacts import TeacherLabels
 from tfx_distill.components.baseline_resolver import BlessedBefore
 from tfx_distill.components.span_resolver import OfSpans
 from tfx_distill.components.teacher_resolver import BlessedTeacher, ModelById
 from tfx_distill.components.window_resolver import TrainingWindow
+
+
+@pytest.fixture(autouse=True)
+def expired(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Folders of labels that are no longer in their table."""
+    gone: set[str] = set()
+    for module in (window_resolver, teacher_resolver):
+        monkeypatch.setattr(module, "is_readable", lambda uri: uri not in gone)
+    return gone
 
 
 def of_span(kind: type[Any], span: int, number: int) -> Any:
@@ -97,6 +107,16 @@ def test_chunks_without_labels_are_left_out() -> None:
     assert (chunks, base, labels) == ([10, 12, 99], [], [30, 32, 99])
 
 
+def test_chunks_whose_labels_have_expired_are_left_out(
+    expired: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    expired.add(f"{TeacherLabels.TYPE_NAME}/30")
+    stored = [(1, 10), (2, 11)]
+    chunks, _, labels = window(3, stored, [], labelled=[(1, 30), (2, 31)])
+    assert (chunks, labels) == ([11, 99], [31, 99])
+    assert "labels of span 1 have expired" in caplog.text
+
+
 def test_labels_of_another_teacher_that_came_later_are_preferred() -> None:
     *_, labels = window(2, [(1, 10)], [], labelled=[(1, 30), (1, 40)])
     assert labels == [40, 99]
@@ -110,12 +130,16 @@ def test_a_predecessor_may_have_to_be_blessed() -> None:
 
 
 def teacher(
-    span: int, own: bool, trained: list[tuple[int, int]], judged: list[tuple[int, int]]
+    span: int,
+    own: bool,
+    trained: list[tuple[int, int]],
+    judged: list[tuple[int, int]],
+    labelled: tuple[int, ...] = (1, 2, 3),
 ) -> tuple[list[int], list[int], list[int]]:
     given: dict[str, list[Any]] = {
         "model": models(*trained),
         "model_blessing": blessings(*judged),
-        "labels": [of_span(TeacherLabels, number, 50 + number) for number in (1, 2, span)],
+        "labels": [of_span(TeacherLabels, number, 50 + number) for number in labelled],
     }
     if own:
         given["judged"] = blessings((trained[-1][1], 1))
@@ -133,6 +157,21 @@ def test_a_refused_teacher_does_not_label_and_the_last_blessed_one_goes_on() -> 
     trained = [(1, 20), (2, 21)]
     assert teacher(3, False, trained, [(20, 1), (21, 0)])[0] == [20]
     assert teacher(3, False, trained, [(20, 0), (21, 0)])[:2] == ([], [])
+
+
+def test_a_teacher_that_was_refused_later_does_not_label_any_more() -> None:
+    trained = [(1, 20), (2, 21)]
+    assert teacher(3, False, trained, [(20, 1), (21, 1), (21, 0)])[0] == [20]
+    assert teacher(3, False, trained, [(20, 1), (21, 0), (21, 1)])[0] == [21]
+
+
+def test_two_teachers_meet_on_the_labels_of_the_span_before_and_on_no_other(
+    expired: set[str],
+) -> None:
+    assert teacher(3, False, [(1, 20)], [(20, 1)], labelled=(1,))[2] == []
+    assert teacher(3, False, [(1, 20)], [(20, 1)], labelled=(1, 2))[2] == [52]
+    expired.add(f"{TeacherLabels.TYPE_NAME}/52")
+    assert teacher(3, False, [(1, 20)], [(20, 1)], labelled=(1, 2))[2] == []
 
 
 def test_train_then_score_takes_the_teacher_of_the_span_itself() -> None:

@@ -79,7 +79,11 @@ def refresh(examples: Sequence[Any], graph: Any, folder: Path, features: str, du
     executor(executor.Context(tmp_dir=str(folder), unique_id="1")).Do(
         {"examples": list(examples), "transform_graph": [graph]},
         {"refreshed": [refreshed]},
-        {"features": features, "due": json.dumps(due), "span": SPANS[-1]},
+        {
+            "features": features,
+            "due": json.dumps(dict.fromkeys(due, len(SPANS))),
+            "span": SPANS[-1],
+        },
     )
     return refreshed
 
@@ -121,6 +125,7 @@ def later(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Later
             part.drop("split").write_parquet(target / f"{split}-0.parquet")
         ingest(own, (span, span), folder / f"examples/{span}")
         examples.append(made(standard_artifacts.Examples, folder / f"examples/{span}", span))
+        examples[-1].span = span
     features = config.features.model_dump_json()
     return Later(
         own,
@@ -249,7 +254,7 @@ def test_in_a_pipeline_it_takes_the_examples_of_several_runs(
         examples=recent.outputs["found"],
         transform_graph=graph.outputs["result"],
         features=prepared.config.features.model_dump_json(),
-        due=json.dumps(DUE),
+        due=json.dumps(dict.fromkeys(DUE, len(SPANS))),
         span=SPANS[-1],
     )
     run(recent, graph, refresher)
@@ -321,6 +326,33 @@ def test_fewer_values_than_places_keep_the_ids_that_were_there(
     # -1 and 5 occur and come first; 2**40 was there, and does not occur.
     assert tft.TFTransformOutput(refreshed.uri).vocabulary_by_name("video") == (
         [b"9", b"5", b"40", b"-1", b"8", str(2**40).encode()]
+    )
+
+
+def test_each_feature_learns_from_spans_of_its_own(
+    prepared: Prepared, later: Later, tmp_path: Path
+) -> None:
+    refreshed = made(standard_artifacts.TransformGraph, tmp_path / "refreshed", 12)
+    Path(refreshed.uri).mkdir()
+    executor = VocabularyRefresher.EXECUTOR_SPEC.executor_class
+    executor(executor.Context(tmp_dir=str(tmp_path), unique_id="1")).Do(
+        {"examples": later.examples, "transform_graph": [prepared.transform_graph]},
+        {"refreshed": [refreshed]},
+        {
+            "features": prepared.config.features.model_dump_json(),
+            "due": json.dumps({"topics": 1, "device": 2}),
+            "span": SPANS[-1],
+        },
+    )
+    features = prepared.config.features.model_dump_json()
+    last = refresh(
+        later.examples[-1:], prepared.transform_graph, tmp_path / "last", features, ["topics"]
+    )
+    expected = {"topics": last.uri, "device": later.refreshed.uri}
+    for name, graph in expected.items():
+        assert vocabularies.read(refreshed.uri, name) == vocabularies.read(graph, name)
+    assert vocabularies.read(refreshed.uri, "topics") != (
+        vocabularies.read(later.refreshed.uri, "topics")
     )
 
 

@@ -137,14 +137,15 @@ def tell(folder: Path) -> Story:
 
     # One student cannot be trained at all: its loss is not a number.
     step("start", lambda: stream.run(project.config()))
-    # It is mended. A stricter gate refuses every teacher from now on.
+    # It is mended.
+    project.change(students=[student("compact"), student("fragile")])
+    step("mended", lambda: stream.run(project.config()))
+    # A stricter gate refuses every teacher from now on.
     gate = project.config().gate.model_dump(exclude_none=True)
     strict = [{"task": t["task"], "metric": t["metric"], "max": 1e-9} for t in gate["teacher"]]
-    project.change(
-        students=[student("compact"), student("fragile")], gate=gate | {"teacher": strict}
-    )
+    project.change(gate=gate | {"teacher": strict})
     announce(project, 3)
-    step("mended", lambda: stream.run(project.config()))
+    step("refused", lambda: stream.run(project.config()))
     # A third student joins, and the last span arrives while the stream is watched.
     project.change(students=[student("compact"), student("fragile"), student("late")])
 

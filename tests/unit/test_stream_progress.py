@@ -12,9 +12,9 @@ import pytest
 import yaml
 from config_basis import BASIS
 
-from tfx_distill.pipeline import span_records, stopping, stream
+from tfx_distill.pipeline import session, span_records, stopping, stream
 from tfx_distill.pipeline.session import Done, Spans
-from tfx_distill.pipeline.summary import LabelSummary, StepSummary, Summary
+from tfx_distill.pipeline.summary import LabelSummary, Summary
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError, DataError
 
@@ -42,11 +42,10 @@ def record(
     last: int,
     *,
     failed: str | None = None,
-    ingested: bool = True,
     labelled: bool = True,
+    refused: bool = False,
 ) -> Summary:
     """Keeps the record of a run, as the stream does at its end."""
-    state = "ran" if ingested else "failed"
     found = Summary(
         name=config.name,
         run_id="1",
@@ -60,17 +59,9 @@ def record(
         teacher=None,
         teacher_parameters=None,
         labels=LabelSummary(table="t", version=1, teacher="a", span=last) if labelled else None,
+        labels_refused=refused,
         students=(),
-        steps=(
-            StepSummary(
-                component="FeatureMaterializer",
-                state=state,
-                seconds=1,
-                cpu_seconds=1,
-                peak_mib=1,
-                error=None,
-            ),
-        ),
+        steps=(),
     )
     span_records.write(found, config.run_folder)
     return found
@@ -126,9 +117,11 @@ def test_a_gap_stops_the_stream_before_it(config: RunConfig) -> None:
         ({}, "done"),
         # One student failed: the next run tries it again, and goes on in any case.
         ({"failed": "a student"}, "partial"),
-        ({"failed": "the logs", "ingested": False}, "failed"),
-        # A later span can do without labels: students catch up.
-        ({"failed": "the labeler", "labelled": False}, "partial"),
+        ({"failed": "the logs", "labelled": False}, "failed"),
+        # No student would ever come back to a span that nobody labelled ...
+        ({"failed": "the labeler", "labelled": False}, "failed"),
+        # ... but one whose labels were refused is left out on purpose.
+        ({"failed": "the labels", "labelled": False, "refused": True}, "partial"),
     ],
 )
 def test_the_state_of_a_later_span(config: RunConfig, how: Any, expected: str) -> None:
@@ -177,7 +170,7 @@ def test_a_run_goes_on_after_a_failed_student_and_ends_at_a_failed_span(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrive(config, *range(6))
-    partial, broken = {"failed": "a student"}, {"failed": "the logs", "ingested": False}
+    partial, broken = {"failed": "a student"}, {"failed": "the logs", "labelled": False}
     processed = Processed(config, {}, partial, {}, broken)
     monkeypatch.setattr(stream, "process", processed)
     assert len(list(stream.run(config))) == 4
@@ -195,6 +188,8 @@ def test_chosen_spans_are_run_again(config: RunConfig, monkeypatch: pytest.Monke
     assert processed.spans == ["0..1", "2", "3"]
     list(stream.run(config, spans=(2, 4)))
     assert processed.spans[3:] == ["2", "3", "4"]
+    with pytest.raises(ConfigError, match="an older model is pushed"):
+        list(stream.run(config, spans=(2, 3)))
     with pytest.raises(ConfigError, match="span 6"):
         list(stream.run(config, spans=(5, 6)))
 
@@ -232,7 +227,7 @@ def test_a_watch_ends_at_a_span_that_stops_the_stream(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrive(config, 0, 1, 2, 3)
-    processed = Processed(config, {}, {"failed": "the logs", "ingested": False})
+    processed = Processed(config, {}, {"failed": "the logs", "labelled": False})
     monkeypatch.setattr(stream, "process", processed)
     assert len(list(stream.watch(config, poll_seconds=0))) == 2
 
@@ -241,8 +236,13 @@ def test_students_wait_for_labels(config: RunConfig, monkeypatch: pytest.MonkeyP
     arrive(config, 0, 1, 2, 3)
     labelled: set[int] = set()
     monkeypatch.setattr(stream, "_labelled", lambda config: labelled)
-    assert stream.progress(config, students_only=True).waiting == "no span of 0..1 is labelled"
-    labelled.update((1, 2))
+    assert stream.progress(config, students_only=True).waiting == "span 1 is not labelled"
+    assert list(stream.run(config, students_only=True)) == []
+    # A part of its labels is not enough; those of a teacher's bootstrap bear its last span.
+    labelled.update((0, 2))
+    assert stream.progress(config, students_only=True).waiting == "span 1 is not labelled"
+    labelled.remove(0)
+    labelled.add(1)
     standing = stream.progress(config, students_only=True)
     assert [str(part) for part in standing.pending] == ["0..1", "2"]
     assert standing.waiting == "span 3 is not labelled"
@@ -250,10 +250,14 @@ def test_students_wait_for_labels(config: RunConfig, monkeypatch: pytest.MonkeyP
 
 def test_what_stored_features_depend_on_is_pinned(config: RunConfig) -> None:
     arrive(config, 0, 1, 2)
-    record(config, 0, 1)
-    (config.run_folder / stream.PINNED).write_text(config.to_yaml())
-    assert pending(config) == [(2, 2, 1, 1)]
     content = yaml.safe_load(config.to_yaml())
+    other = content | {"features": content["features"] | {"numeric": [{"name": "other"}]}}
+    # What failed has left nothing that depends on it.
+    record(config, 0, 1, failed="the teacher was refused", labelled=False)
+    (config.run_folder / stream.PINNED).write_text(config.to_yaml())
+    assert stream.progress(RunConfig.model_validate(other)).pending
+    record(config, 0, 1)
+    assert pending(config) == [(2, 2, 1, 1)]
     for section, key, value in (
         ("data", "shard_rows", 7),
         ("stream", "bootstrap", 3),
@@ -262,8 +266,23 @@ def test_what_stored_features_depend_on_is_pinned(config: RunConfig) -> None:
         changed = content | {section: content[section] | {key: value}}
         with pytest.raises(ConfigError, match=section):
             stream.progress(RunConfig.model_validate(changed))
-    harmless = content | {"stream": content["stream"] | {"epochs": 3}}
-    assert stream.progress(RunConfig.model_validate(harmless)).pending
+    loss = [content["tasks"][0] | {"weight": 2.0}, *content["tasks"][1:]]
+    with pytest.raises(ConfigError, match="tasks"):
+        stream.progress(RunConfig.model_validate(content | {"tasks": loss}))
+    drift = content["data"] | {"validation": {"drift": 0.9}}
+    for harmless in ({"stream": content["stream"] | {"epochs": 3}}, {"data": drift}):
+        assert stream.progress(RunConfig.model_validate(content | harmless)).pending
+
+
+def test_a_stream_and_a_batch_do_not_share_a_folder(config: RunConfig) -> None:
+    arrive(config, 0, 1)
+    config.run_folder.mkdir(parents=True)
+    (config.run_folder / "metadata.sqlite").touch()
+    with pytest.raises(ConfigError, match="a batch was run"):
+        stream.progress(config)
+    (config.run_folder / stream.PINNED).write_text(config.to_yaml())
+    with pytest.raises(ConfigError, match="the run folder of a stream"):
+        session.run(config.model_copy(update={"stream": None}))
 
 
 @pytest.fixture
