@@ -30,9 +30,8 @@ class StudentTrainer(base_component.BaseComponent):
       transform_graph: The graph that made those which do not say so; becomes part of the exported
         model.
       job: What to train.
-      teacher_labels: From TeacherLabeler, for each of the examples. Examples without any are left
-        out of the window. A twin learns from no label, and is given them only to see the same
-        examples as its student; None takes all examples.
+      teacher_labels: From TeacherLabeler, for each of the examples; a distilling student leaves
+        examples without any out of its window. None for a twin.
       base_model: The model to go on from; none or an empty channel starts anew.
 
     Outputs: `model` (a SavedModel with the serving heads only, and the state to go on from) and

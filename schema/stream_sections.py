@@ -36,8 +36,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class LabelWatch(Section):
     """Limits on the quality of the teacher labels of a span; None does not limit.
 
-    `max_staleness_hours`: mean event time of the span's train examples minus the teacher's
-    watermark. `calibration`: bounds of (mean teacher label / mean hard label) of binary tasks.
+    `max_staleness_hours`: mean event time of the labelled examples minus the teacher's watermark.
+    `calibration`: bounds of (mean teacher label / mean hard label) of binary tasks.
     `min_agreement`: smallest correlation with the labels that the teacher before gave the same
     examples. `max_shift`: largest difference of the two teachers' mean labels on them, in standard
     deviations. A breach warns, or fails: then the labels are not committed.
