@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import yaml
-from conftest import REPOSITORY, Project
+from projects import REPOSITORY, Project
 
 from tfx_distill.datasets import simulator
 from tfx_distill.pipeline import backfill, stream
