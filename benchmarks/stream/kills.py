@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,35 +42,50 @@ def undisturbed(file: Path) -> float:
     return time.monotonic() - start
 
 
-def disturbed(file: Path, kills: int, seconds: float, seed: int) -> list[float]:
-    """Runs the stream, killing it at random moments; how long each attempt lived.
+def moments(kills: int, runs: int, seed: int) -> list[tuple[int, float, float]]:
+    """Random moments of a stream, in order: number of the run, place in it, seconds after that.
 
     Args:
-      file: The config.
-      kills: How often to kill it.
-      seconds: How long it takes undisturbed: moments are spread so that about all of it is hit.
+      kills: How many.
+      runs: Runs of the stream, the bootstrap included.
       seed: Of the moments.
     """
     draw = random.Random(seed)
-    lived = []
-    while len(lived) < kills:
-        # From the start-up to well into the work: progress is made, slowly.
-        patience = draw.uniform(0.0, 2.4 * seconds / kills) + draw.choice((8.0, 14.0, 20.0))
+    return sorted((draw.randrange(runs), draw.random(), draw.uniform(0, 2)) for _ in range(kills))
+
+
+def disturbed(file: Path, when: Sequence[tuple[int, float, float]]) -> list[str]:
+    """Runs the stream, killing it at these moments and each time beginning again.
+
+    Args:
+      file: The config.
+      when: From `moments`.
+
+    Returns:
+      What each of them hit: the run and the component; empty where the run was past it already.
+    """
+    hit = []
+    records = file.parent / "runs/stream/spans"
+    for run, place, seconds in when:
+        number = len(list(records.glob("*.json"))) - 1
         with subprocess.Popen(
-            [*COMMAND, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COMMAND, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
-            try:
-                code = process.wait(patience)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                lived.append(patience)
-                continue
-        if code != 0:
-            raise RuntimeError(f"distill run ended with {code}")
-        break  # It was through before it could be killed again.
+            assert process.stderr is not None
+            found = ""
+            for line in process.stderr:
+                step = re.match(r"\[(\d+)/(\d+)\] ([\w.]+)$", line)
+                if step is None:
+                    continue
+                number += step[1] == "1"
+                if (number, int(step[1]) / int(step[2])) >= (run, place):
+                    found = f"run {number}: {step[3]}"
+                    break
+            time.sleep(seconds if found else 0)
+            process.kill()
+        hit.append(found)
     subprocess.run([*COMMAND, str(file)], check=True, capture_output=True)
-    return lived
+    return hit
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -139,11 +155,12 @@ def main() -> None:
     calm, rough = asked.into / "calm", asked.into / "rough"
     seconds = undisturbed(project.write(calm, gate=open_gate(), **size))
     file = project.write(rough, gate=open_gate(), **size)
-    lived = disturbed(file, asked.kills, seconds, asked.seed)
+    # Two spans are the bootstrap.
+    hit = disturbed(file, moments(asked.kills, asked.spans - 1, asked.seed))
     result = difference(outcome(calm), outcome(rough)) | {
-        "kills": len(lived),
+        "kills": sum(map(bool, hit)),
+        "hit": hit,
         "seconds_undisturbed": seconds,
-        "lived": lived,
     }
     (asked.into / "result.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))

@@ -39,6 +39,7 @@ def write(folder: Path) -> Project:
     ]
     content["teacher"] = {"model": {"width": 2} | SMALL, "training": TRAINING}
     content["students"] = [student("compact"), student("fragile", learning_rate=1e30)]
+    content["labels"]["cross_fit"] = 2
     tasks = {"click": "auc", "satisfaction": "auc", "watch_time": "mse", "ltv": "mse"}
     content["gate"] = {
         "teacher": [

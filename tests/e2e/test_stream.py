@@ -83,6 +83,19 @@ def test_each_span_is_labelled_by_a_teacher_that_has_not_seen_it(story):
     assert story.summary("refused").labels.labelled_by == 2
 
 
+def test_what_the_first_teacher_has_seen_is_labelled_by_its_folds(story):
+    bootstrap, later = (story.summary("start", place).labels for place in (0, 1))
+    # One teacher, two ways to label.
+    assert bootstrap.labelled_by == later.labelled_by == 1
+    assert bootstrap.teacher != later.teacher
+    models = story.project.folder / "runs/stream/artifacts/TeacherTrainer/model"
+    folds = {len(list(model.glob("Folds/*/saved_model.pb"))) for model in models.iterdir()}
+    assert folds == {0, 2}
+    quality = story.summary("start", 1).labels.quality["tasks"]["click"]
+    assert quality["compared"] == story.summary("start", 0).examples["eval"]
+    assert quality["correlation"] < 0.9999
+
+
 def test_a_refused_teacher_does_not_label_and_the_last_blessed_one_goes_on(story):
     assert not story.summary("refused").teacher.blessed
     assert story.summary("watched").labels.labelled_by == 2
@@ -121,7 +134,7 @@ def test_labels_say_how_good_they_are(story):
 def test_old_spans_can_be_labelled_by_a_chosen_teacher(story):
     table = story.table()
     by_span = {span: set(part["teacher"]) for (span,), part in table.group_by("span")}
-    first = next(iter(by_span[1]))
+    (first,) = by_span[2]
     assert first not in {story.summary("refused").labels.teacher}
     assert first in by_span[3]
     assert first in by_span[4]
@@ -197,7 +210,7 @@ def test_another_team_learns_from_the_table_alone(story):
     assert summary.students[0].coverage == 1.0
     assert summary.students[0].pushed is not None
     # The newest labels of a span: those that were filled in.
-    first = story.summary("start", 0).labels.teacher
+    first = story.summary("start", 1).labels.teacher
     assert summary.labels.teacher == first
 
 

@@ -47,6 +47,14 @@ def test_differences_are_found():
         kills.difference(outcome([0.5, 1.0]), missing)
 
 
+def test_moments_are_spread_over_the_runs():
+    found = kills.moments(200, 7, seed=0)
+    assert found == sorted(found)
+    assert {run for run, _, _ in found} == set(range(7))
+    assert all(0 <= place < 1 and 0 <= seconds <= 2 for _, place, seconds in found)
+    assert kills.moments(200, 7, seed=1) != found
+
+
 def test_growth_is_the_end_over_the_beginning():
     rows = [
         {
