@@ -18,6 +18,10 @@ from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
 
 _PORTION_ROWS = 65_536
+_KEPT_ROWS = 1_000_000
+"""Joined rows that are remembered: small data is joined once, whatever the epochs."""
+
+Joined = tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Coverage:
 class LabelJoiner:
     """Finds the teacher labels of examples, one example shard at a time, and counts coverage.
 
-    Memory is bounded by a shard of examples, and 65,536 rows or one row group of labels. A shard
+    Memory is bounded by a shard of examples, a million joined rows that are remembered for the next
+    epoch, and 65,536 rows or one row group of labels. A shard
     whose ids are all in the label file of the same name costs one read of that file; each shard
     with other ids costs a scan of the ids of the other files, until all are found.
 
@@ -70,6 +75,7 @@ class LabelJoiner:
         )
         self._columns = {task: columns.teacher_label(task, kind) for task, kind in kinds.items()}
         self._counts: dict[str, tuple[int, int]] = {}
+        self._kept: dict[str, tuple[npt.NDArray[np.int64], Joined]] = {}
 
     def join(
         self, shard: str, example_id: npt.NDArray[np.int64]
@@ -87,6 +93,23 @@ class LabelJoiner:
         Raises:
           LabelError: A label file is missing, corrupt, lacks a task or holds NaN or infinity.
         """
+        kept = self._kept.get(shard)
+        if kept is not None and np.array_equal(kept[0], example_id):
+            joined = kept[1]
+        else:
+            joined = self._read(shard, example_id)
+            self._keep(shard, example_id, joined)
+        self._counts[shard] = len(example_id), int(joined[1].sum())
+        return joined
+
+    def _keep(self, shard: str, example_id: npt.NDArray[np.int64], joined: Joined) -> None:
+        """Remembers a shard for the next epoch, as long as there are few enough."""
+        self._kept.pop(shard, None)
+        rows = sum(len(ids) for ids, _ in self._kept.values()) + len(example_id)
+        if rows <= _KEPT_ROWS:
+            self._kept[shard] = example_id.copy(), joined
+
+    def _read(self, shard: str, example_id: npt.NDArray[np.int64]) -> Joined:
         ids = pa.array(example_id, pa.int64())
         wanted = pc.unique(ids)
         position = pc.index_in(ids, value_set=wanted).to_numpy()
@@ -103,9 +126,7 @@ class LabelJoiner:
                 break
             with open_labels(path, read, snapshot) as file:
                 self._look_into(path, file, wanted.to_numpy(), labels, present)
-        found = present[position]
-        self._counts[shard] = len(found), int(found.sum())
-        return {task: values[position] for task, values in labels.items()}, found
+        return {task: values[position] for task, values in labels.items()}, present[position]
 
     def coverage(self) -> Coverage:
         """Counts over all shards joined so far, each once, however many epochs there were.
