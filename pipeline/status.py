@@ -112,7 +112,7 @@ def show(found: Status, console: Console) -> None:
         )
     _show_labels(found.labelled, console)
     table = Table(title="\nIn service", title_justify="left", title_style="bold")
-    for title in ("student", "span", "since", "refused since", "model"):
+    for title in ("student", "span", "since", "refused in", "model"):
         table.add_column(title, overflow="fold")
     for one in found.serving:
         table.add_row(

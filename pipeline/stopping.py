@@ -28,8 +28,8 @@ class Stop:
             sys.exit(128 + number)
         self.asked = True
         click.echo(
-            "Stopping after the running component. A second signal ends at once; either way "
-            "nothing that was finished is lost.",
+            "Stopping; a running component is finished first. A second signal ends at once; either "
+            "way nothing that was finished is lost.",
             err=True,
         )
 

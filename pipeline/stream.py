@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -260,7 +261,11 @@ def _refuse_changes(config: RunConfig) -> None:
     for content in (before, now):
         # Limits on drift may be changed when a span was stopped by them.
         del content["data"]["validation"]
-    changed = [name for name in _PINNED_SECTIONS if before[name] != now[name]]
+    changed = [
+        f"{name}.{part}"
+        for name in _PINNED_SECTIONS
+        for part in _differing(_by_name(before[name]), _by_name(now[name]))
+    ]
     if before["stream"]["bootstrap"] != now["stream"]["bootstrap"]:
         changed.append("stream.bootstrap")
     begun = any(
@@ -274,6 +279,21 @@ def _refuse_changes(config: RunConfig) -> None:
             expected="the same: stored features and models depend on it",
             fix="Change it back, or start a new stream under another `name`.",
         )
+
+
+def _by_name(section: Any) -> dict[str, Any]:
+    """A section with its lists of named things taken apart: features and tasks by their names."""
+    if isinstance(section, list):
+        return {item["name"]: item for item in section}
+    parts: dict[str, Any] = {}
+    for key, value in section.items():
+        named = isinstance(value, list) and value and isinstance(value[0], dict)
+        parts |= {f"{key}.{n}": v for n, v in _by_name(value).items()} if named else {key: value}
+    return parts
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [k for k in {**before, **now} if before.get(k) != now.get(k)]
 
 
 def _requested(config: RunConfig, standing: Progress, spans: tuple[int, int]) -> Sequence[Spans]:
@@ -292,6 +312,7 @@ def _requested(config: RunConfig, standing: Progress, spans: tuple[int, int]) ->
             spans,
             f"a first span within the bootstrap {bootstrap}",
             f"{bootstrap.first}, or {bootstrap.last + 1} or later",
+            f"Write --spans {bootstrap.first}..{last}, or {bootstrap.last + 1}..{last}.",
         )
     newest = max(records, default=bootstrap.last)
     if bootstrap.last <= last < newest:
@@ -317,12 +338,17 @@ def _requested(config: RunConfig, standing: Progress, spans: tuple[int, int]) ->
     return [bootstrap, *runs] if first == bootstrap.first else runs
 
 
-def _not_now(spans: tuple[int, int], got: str, expected: str) -> ConfigError:
+def _not_now(
+    spans: tuple[int, int],
+    got: str,
+    expected: str,
+    fix: str = "`distill status` lists what is done and what is pending.",
+) -> ConfigError:
     return ConfigError(
         f"--spans {spans[0]}..{spans[1]}",
         got=got,
         expected=expected,
-        fix="`distill status` lists what is done and what is pending.",
+        fix=fix,
     )
 
 

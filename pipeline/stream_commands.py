@@ -110,8 +110,12 @@ def backfill(config_file: Path, labels: bool, spans: str, teacher: str) -> None:
         if isinstance(found, Exception):
             telling.failed(found)
             sys.exit(1)
-        seen = " (it was trained on them)" if model.span >= span else ""
-        click.echo(f"span {span}: labelled by teacher {model.version}{seen}, {found}")
+        click.echo(f"span {span}: labelled by teacher {model.version}, {found}")
+        if model.span >= span:
+            click.secho(
+                f"  That teacher was trained on span {span}: its labels are overconfident there.",
+                fg="yellow",
+            )
 
 
 @click.group()
