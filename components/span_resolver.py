@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ml_metadata as mlmd
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.types import artifact
-from tfx.types.channel import BaseChannel, Channel
+from tfx.types.channel import BaseChannel, Channel, union
 
 from tfx_distill.components.lineage_properties import newest_by_span, order, span_of
 
 
 def span_resolver(
     kind: type[artifact.Artifact],
-    producer_id: str | None,
+    producer_id: str | Sequence[str],
     *,
     first: int,
     last: int,
@@ -22,7 +24,7 @@ def span_resolver(
 
     Args:
       kind: Their type.
-      producer_id: Id of the component that made them; None takes any of that type.
+      producer_id: Id of the component that made them, or ids of several.
       first: First span; -1 includes artifacts that name no span.
       last: Last span.
       newest: Only the one of the newest span.
@@ -31,9 +33,10 @@ def span_resolver(
       before = span_resolver(ExampleStatistics, "StatisticsGen", first=6, last=6).with_id("Before")
       SpanValidator(previous=before.outputs["found"], ...)
     """
-    channels: dict[str, BaseChannel] = {
-        "found": Channel(type=kind, producer_component_id=producer_id)
-    }
+    producers = [producer_id] if isinstance(producer_id, str) else producer_id
+    # Named, so that TFX looks among their executions and not among all of the pipeline.
+    made = [Channel(type=kind, producer_component_id=producer) for producer in producers]
+    channels: dict[str, BaseChannel] = {"found": made[0] if len(made) == 1 else union(made)}
     return Resolver(
         strategy_class=OfSpans,
         config={"first": first, "last": last, "newest": newest},

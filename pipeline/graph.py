@@ -41,6 +41,7 @@ TEACHER_TRAINER = "TeacherTrainer"
 TEACHER_EVALUATOR = "TeacherEvaluator"
 LABELER = "TeacherLabeler"
 VALIDATOR = "ExampleValidator"
+TRANSFORM = "Transform"
 REFRESHER = "VocabularyRefresher"
 
 
@@ -195,7 +196,9 @@ def _transform(
         )
         return [transform], transform.outputs["transform_graph"]
     # Refreshed graphs say of which span they are, the first one says nothing.
-    pinned = span_resolver(TransformGraph, None, first=-1, last=source.last - 1, newest=True)
+    pinned = span_resolver(
+        TransformGraph, (TRANSFORM, REFRESHER), first=-1, last=source.last - 1, newest=True
+    )
     pinned = pinned.with_id("PinnedTransform")
     due = _due(config.features, source.age)
     if not due:
@@ -362,7 +365,7 @@ def relabelling(config: RunConfig, span: int, teacher: int) -> list[BaseNode]:
         model_id=teacher, trainer_id=TEACHER_TRAINER, evaluator_id=TEACHER_EVALUATOR
     )
     # A feature table and the Transform graph that made it belong to one span.
-    graph = span_resolver(TransformGraph, None, first=-1, last=span, newest=True)
+    graph = span_resolver(TransformGraph, (TRANSFORM, REFRESHER), first=-1, last=span, newest=True)
     named = [
         features.with_id("StoredFeatures"),
         examples.with_id("StoredExamples"),

@@ -100,6 +100,8 @@ def run(
     connection = getattr(deployment.metadata_connection_config, kind)
     Path(connection.sqlite.filename_uri).parent.mkdir(parents=True, exist_ok=True)
     nodes = _needed([node.pipeline_node for node in ir.nodes], until)
+    for node in nodes:
+        _leave_out_pipeline_context(node)
     steps: list[Step] = []
     broken: set[str] = set()
     errors: list[Exception] = []
@@ -154,6 +156,20 @@ def run(
             was = "from cache, " if state == "cached" else ""
             report(f"{title}: {was}{meter.seconds:.1f} s, peak {meter.peak_mib:,.0f} MiB")
     return Outcome(run_id, tuple(steps), tuple(errors))
+
+
+def _leave_out_pipeline_context(node: Any) -> None:
+    """Lets the inputs of a node be looked for among the executions of their producers alone.
+
+    TFX reads all executions of each context of an input and intersects them; those of the pipeline
+    grow with every run, and they hold those of a node or of a run in any case.
+    """
+    for spec in node.inputs.inputs.values():
+        for channel in spec.channels:
+            narrow = [q for q in channel.context_queries if q.type.name != "pipeline"]
+            if narrow:
+                del channel.context_queries[:]
+                channel.context_queries.extend(narrow)
 
 
 def _needed(nodes: list[Any], until: str | None) -> list[Any]:
