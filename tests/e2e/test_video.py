@@ -178,7 +178,7 @@ def test_metrics_recomputed_by_scikit_learn(served, tiny_run):
 
 def test_every_example_is_labelled_once_and_others_can_read_it(tiny_run):
     labels = tiny_run.summary.labels
-    snapshot = Snapshot(labels["table"], labels["version"], labels["teacher"], labels["span"])
+    snapshot = Snapshot(labels.table, labels.version, labels.teacher, labels.span)
     table = pl.read_delta(snapshot.table, version=snapshot.version)
     assert len(table) == sum(tiny_run.summary.examples.values())
     assert table["example_id"].n_unique() == len(table)

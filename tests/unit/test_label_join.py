@@ -161,6 +161,23 @@ def test_a_version_that_did_not_change_the_split_is_read_once(tmp_path: Path) ->
     assert joiner.coverage() == Coverage(examples=1, labelled=1, labels=1)
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+def test_small_data_is_read_once_for_all_epochs(
+    tmp_path: Path, remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_module, "_KEPT_ROWS", 2 if remembered else 1)
+    snapshot = labelled(tmp_path, {"s0": [(1, 1.0), (2, 2.0)]})
+    joiner = LabelJoiner(snapshot, "train", KINDS)
+    first = joiner.join("s0", ids(1, 2))
+    Path(snapshot.files("train")[0]).unlink()
+    if remembered:
+        again = joiner.join("s0", ids(1, 2))
+        np.testing.assert_array_equal(again[0]["click"], first[0]["click"])
+    # Other examples of that name are looked for.
+    with pytest.raises(LabelError):
+        joiner.join("s0", ids(1) if remembered else ids(1, 2))
+
+
 def test_coverage_of_nothing_is_not_enough(tmp_path: Path) -> None:
     joiner = LabelJoiner(labelled(tmp_path, {"s0": [(1, 0.0)]}), "train", KINDS)
     with pytest.raises(LabelError, match="0 of 0"):
