@@ -211,7 +211,14 @@ def states(output: str) -> dict[str, str]:
     return found
 
 
-BEFORE_THE_TEACHER = {"SpanExampleGen", "ImportSchemaGen", "Transform", "FeatureMaterializer"}
+BEFORE_THE_TEACHER = {
+    "SpanExampleGen",
+    "ImportSchemaGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "Transform",
+    "FeatureMaterializer",
+}
 
 
 def test_a_teacher_that_predicts_nan_ends_its_training(tiny_run: Any, unfinished: Any) -> None:
@@ -284,6 +291,8 @@ def test_a_run_stops_at_what_check_would_have_found(spoilt: Any) -> None:
     assert {step.component: step.state for step in summary.steps} == {
         "ImportSchemaGen": "ran",
         "SpanExampleGen": "failed",
+        "StatisticsGen": "skipped",
+        "ExampleValidator": "skipped",
         "Transform": "skipped",
         "FeatureMaterializer": "skipped",
     }
