@@ -17,8 +17,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from hypothesis import given
-from hypothesis import strategies as st
 from small_examples import BEAM, Prepared, logged, made
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration import metadata
@@ -27,10 +25,9 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 from tfx_bsl.tfxio import parquet_tfxio
 
-from tfx_distill.components import vocabulary_refresher
 from tfx_distill.components.span_example_gen import SpanExampleGen, ingest
 from tfx_distill.components.span_resolver import span_resolver
-from tfx_distill.components.vocabulary_refresher import VocabularyRefresher, merged, most_frequent
+from tfx_distill.components.vocabulary_refresher import VocabularyRefresher
 from tfx_distill.datasets import logs
 from tfx_distill.datasets.example_shards import read_shard
 from tfx_distill.datasets.logs import LogConfig
@@ -362,40 +359,3 @@ def test_a_feature_without_a_vocabulary_is_refused(
     features = json.dumps({"categorical": [{"name": "user", "vocab": 3}]})
     with pytest.raises(ModelError, match="no vocabulary of the feature 'user'"):
         refresh(later.examples, prepared.transform_graph, tmp_path, features, ["user"])
-
-
-def test_counts_leave_out_what_a_vocabulary_cannot_hold() -> None:
-    values = [b"a", b"", b"b\n", b"b", b"a", b"\r", "é".encode(), b" "]
-    assert most_frequent([pa.array(values, pa.large_binary())]).to_pylist() == (
-        [b"a", "é".encode(), b"b", b" "]
-    )
-    assert most_frequent([]).to_pylist() == []
-
-
-@given(
-    batches=st.lists(st.lists(st.integers(-3, 30), max_size=40), max_size=6),
-    pending=st.integers(0, 50),
-)
-def test_counts_are_those_of_a_plain_count(batches: list[list[int]], pending: int) -> None:
-    together = [str(value).encode() for batch in batches for value in batch]
-    expected = sorted(set(together), key=lambda v: (together.count(v), v), reverse=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary_refresher, "PENDING_VALUES", pending)
-        got = most_frequent([pa.array(batch, pa.int64()) for batch in batches])
-    assert got.to_pylist() == expected
-
-
-@given(
-    now=st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=8),
-    before=st.lists(st.binary(min_size=1, max_size=2), unique=True, max_size=8),
-    size=st.integers(1, 8),
-)
-def test_places_are_filled_first_by_what_occurs(
-    now: list[bytes], before: list[bytes], size: int
-) -> None:
-    got = merged(pa.array(now, pa.binary()), before, size)
-    assert got[: len(now)] == now[:size]
-    assert len(got) == len(set(got)) == min(size, len(set(now) | set(before)))
-    # Of those that are left over, the more frequent ones of before.
-    rest = got[len(now) :]
-    assert rest == [value for value in before if value not in now][: len(rest)]

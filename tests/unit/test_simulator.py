@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 from pathlib import Path
@@ -402,21 +401,3 @@ def test_the_default_stream_is_large_enough_and_eval_is_the_tail_of_the_day() ->
 def test_impossible_streams_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SimulatorConfig(**wrong)  # type: ignore[arg-type]
-
-
-def test_candidates_hold_enough_distinct_items() -> None:
-    r = np.random.default_rng(0)
-    popularity = np.float32(1.0) / np.arange(1, 201, dtype=np.float32) ** 3
-    found = impressions._candidates(popularity, r, 500)
-    assert found.shape == (500, 48)
-    assert (np.diff(found, axis=1) >= 0).all()
-    assert min(len(set(row)) for row in found.tolist()) >= 20
-
-
-def test_calibration_finds_the_intercepts() -> None:
-    zeros = np.zeros(100, dtype=np.float32)
-    flat = impressions.Outcome(zeros, zeros + 0.5, zeros, zeros, zeros, zeros)
-    # 0.5 * sigmoid(c) = 0.1 where sigmoid(c) = 0.2: c = log(0.2 / 0.8).
-    found = impressions.calibrate([flat, dataclasses.replace(flat)], 0.1, 0.3)
-    assert found.click == pytest.approx(np.log(0.25), abs=1e-4)
-    assert found.satisfaction == pytest.approx(np.log(3 / 7), abs=1e-4)
