@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +112,31 @@ class LabelJoiner:
             self._kept[shard] = example_id.copy(), joined
 
     def _read(self, shard: str, example_id: npt.NDArray[np.int64]) -> Joined:
+        snapshot, files = self._groups[0]
+        own = [path for path in files if shard_of(path) == shard]
+        if own and (joined := self._side_by_side(own[0], snapshot, example_id)) is not None:
+            return joined
+        return self._search(shard, example_id)
+
+    def _side_by_side(
+        self, path: str, snapshot: Snapshot, example_id: npt.NDArray[np.int64]
+    ) -> Joined | None:
+        """The labels in a file of these very examples in this order, as a labeler writes them."""
+        names = list(self._columns.values())
+        with open_labels(path, [columns.EXAMPLE_ID, *names], snapshot) as file:
+            if file.metadata.num_rows != len(example_id):
+                return None
+            ids = file.read([columns.EXAMPLE_ID])[columns.EXAMPLE_ID].to_numpy()
+            if not np.array_equal(ids, example_id):
+                return None
+            table = file.read(names)
+        labels = {
+            task: _finite(path, column, table[column].to_numpy(), ids)
+            for task, column in self._columns.items()
+        }
+        return labels, np.ones(len(ids), np.bool_)
+
+    def _search(self, shard: str, example_id: npt.NDArray[np.int64]) -> Joined:
         ids = pa.array(example_id, pa.int64())
         wanted = pc.unique(ids)
         position = pc.index_in(ids, value_set=wanted).to_numpy()
@@ -134,14 +161,18 @@ class LabelJoiner:
         Raises:
           LabelError: A label file is missing or corrupt.
         """
-        labels = 0
+        examples = sum(count for count, _ in self._counts.values())
+        labelled = sum(count for _, count in self._counts.values())
+        return Coverage(examples, labelled, self._label_rows)
+
+    @cached_property
+    def _label_rows(self) -> int:
+        rows = 0
         for snapshot, files in self._groups:
             for path in files:
                 with open_labels(path, (), snapshot) as file:
-                    labels += file.metadata.num_rows
-        examples = sum(count for count, _ in self._counts.values())
-        labelled = sum(count for _, count in self._counts.values())
-        return Coverage(examples, labelled, labels)
+                    rows += file.metadata.num_rows
+        return rows
 
     def require_coverage(self, minimum: float) -> None:
         """Refuses to go on with too few labels.
@@ -184,18 +215,26 @@ class LabelJoiner:
             hits = slots[match[rows]]
             portion = file.read_row_groups(groups, list(self._columns.values()))
             for task, column in self._columns.items():
-                values = portion[column].to_numpy()[rows]
-                # Nulls become NaN: a compacted file has them where its teacher lacks the task.
-                finite = np.isfinite(values)
-                if not finite.all():
-                    raise LabelError(
-                        f"{path}, column {column}, example_id {ids[rows[np.argmin(finite)]]}",
-                        got=f"{int((~finite).sum())} labels that are not finite",
-                        expected="finite labels",
-                        fix="Label the span again, with a teacher of that task.",
-                    )
-                labels[task][hits] = values
+                labels[task][hits] = _finite(
+                    path, column, portion[column].to_numpy()[rows], ids[rows]
+                )
             present[hits] = True
+
+
+def _finite(
+    path: str, column: str, values: npt.NDArray[Any], ids: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Labels of these examples, none of which may be NaN, infinite or null."""
+    # Nulls become NaN: a compacted file has them where its teacher lacks the task.
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise LabelError(
+            f"{path}, column {column}, example_id {ids[np.argmin(finite)]}",
+            got=f"{int((~finite).sum())} labels that are not finite",
+            expected="finite labels",
+            fix="Label the span again, with a teacher of that task.",
+        )
+    return values.astype(np.float32, copy=False)
 
 
 def _portions(file: pq.ParquetFile) -> Iterator[list[int]]:

@@ -31,6 +31,15 @@ def weight(task: str) -> str:
     return f"weight_{task}"
 
 
+LABELS = "labels"
+"""Matrix of a training batch: float32, the hard labels of the served tasks."""
+
+WEIGHTS = "weights"
+"""Matrix of a training batch: float32, the weights of the hard labels."""
+
+TEACHER = "teacher"
+"""Matrix of a training batch: float32, the teacher labels of the taught tasks, 0 where absent."""
+
 QUERY_INDEX = "query_index"
 """Column of a training batch: int32, the queries of the batch numbered from 0."""
 

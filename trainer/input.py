@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tfx_distill.schema import columns
-from tfx_distill.schema.config import FeaturesConfig, TaskConfig
+from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.folds import fold_of
@@ -66,22 +66,55 @@ class Fold:
 
 
 def batch_spec(
-    features: FeaturesConfig, tasks: Iterable[TaskConfig], taught: Sequence[str] = ()
+    features: FeaturesConfig, tasks: Sequence[str], taught: Sequence[str] = ()
 ) -> dict[str, tf.TensorSpec]:
-    """Tensor specs of the columns of a batch that a step reads, by name."""
+    """Tensor specs of what a step reads of a batch, by name.
+
+    Args:
+      features: Of the run config.
+      tasks: Whose hard labels it reads, in the order of the columns.
+      taught: Whose teacher labels it reads, in the order of the columns.
+    """
     spec = dict(Blocks.of(features).spec)
-    for task in tasks:
-        for name in (columns.label(task.name), columns.weight(task.name)):
-            spec[name] = tf.TensorSpec([None], tf.float32)
+    for name in (columns.LABELS, columns.WEIGHTS):
+        spec[name] = tf.TensorSpec([None, len(tasks)], tf.float32)
     if taught:
-        spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
+        spec[columns.TEACHER] = tf.TensorSpec([None, len(taught)], tf.float32)
         spec[columns.TEACHER_PRESENT] = tf.TensorSpec([None], tf.float32)
-        for task_name in taught:
-            spec[columns.teacher(task_name)] = tf.TensorSpec([None], tf.float32)
+        spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
     return spec
 
 
-def ahead(batches: Iterator[Columns]) -> Iterator[Columns]:
+def fed(
+    batches: Iterable[Columns],
+    spec: Iterable[str],
+    tasks: Sequence[str],
+    taught: Sequence[str] = (),
+) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
+    """Batches as the tensors of a `batch_spec`, and how many examples each has.
+
+    Labels become matrices: one tensor costs a step less than one for each task.
+    """
+    matrices = {
+        columns.LABELS: [columns.label(task) for task in tasks],
+        columns.WEIGHTS: [columns.weight(task) for task in tasks],
+        columns.TEACHER: [columns.teacher(task) for task in taught],
+    }
+    for batch in batches:
+        rows = len(batch[columns.EXAMPLE_ID])
+        # A student that only has tasks of the teacher's has no hard labels at all.
+        none = np.zeros([rows, 0], np.float32)
+        stacked = {
+            name: np.stack([batch[column] for column in wanted], axis=1) if wanted else none
+            for name, wanted in matrices.items()
+        }
+        yield {name: tf.constant({**batch, **stacked}[name]) for name in spec}, rows
+
+
+Item = TypeVar("Item")
+
+
+def ahead(batches: Iterator[Item]) -> Iterator[Item]:
     """The same batches; the next one is made while the last one is used."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)

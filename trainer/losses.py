@@ -1,8 +1,8 @@
 """Losses against hard labels and against teacher labels.
 
-All functions take float32 tensors of shape [batch] and return one loss per example, [batch], or,
-for the listwise ones, one per example whose mean over a query is that query's loss. Weighting and
-averaging are the caller's.
+Functions take float32 tensors of shape [batch] and return one loss per example, [batch], or, for
+the listwise ones, one per example whose mean over a query is that query's loss. Those that are not
+listwise take any shape, [batch, tasks] for instance. Weighting and averaging are the caller's.
 """
 
 from __future__ import annotations
@@ -109,7 +109,19 @@ def distillation(
     queries: tf.Tensor,
     present: tf.Tensor,
 ) -> tf.Tensor:
-    """The distillation loss that a config asks for, per example; shape [batch]."""
+    """The distillation loss that a config asks for, per example, of tasks of one kind.
+
+    Args:
+      rule: Which loss.
+      kind: Of the tasks.
+      teacher: Teacher labels, of shape [batch, tasks].
+      student: Student outputs, of shape [batch, tasks].
+      queries: int32 [batch], the query of each example.
+      present: [batch], 1 where there is a teacher label.
+
+    Returns:
+      float32 [batch, tasks].
+    """
     name = rule.loss_for(kind)
     # Absent teacher labels are 0 and get weight 0 later; here they must only stay finite.
     if name == "cross_entropy":
@@ -118,16 +130,26 @@ def distillation(
         return tf.math.squared_difference(teacher, student)
     if name == "huber":
         return huber(teacher, student, rule.huber_delta)
-    if name == "listnet":
-        return listnet(teacher, student, queries, present, rule.temperature)
-    if name == "rank_distil":
-        return rank_distil(teacher, student, queries, present, rule.temperature, rule.top_k)
-    return calibrated_listwise(teacher, student, queries, present)
+
+    def of_task(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+        if name == "listnet":
+            return listnet(teacher, student, queries, present, rule.temperature)
+        if name == "rank_distil":
+            return rank_distil(teacher, student, queries, present, rule.temperature, rule.top_k)
+        return calibrated_listwise(teacher, student, queries, present)
+
+    pairs = zip(tf.unstack(teacher, axis=1), tf.unstack(student, axis=1), strict=True)
+    return tf.stack([of_task(*pair) for pair in pairs], axis=1)
 
 
 def weighted_mean(loss: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """Mean loss over the examples of weight 1; 0 if there is none."""
-    return tf.math.divide_no_nan(tf.reduce_sum(loss * weight), tf.reduce_sum(weight))
+    """Mean loss of each task over its examples of weight 1; 0 if there is none.
+
+    Args:
+      loss: float32 [batch, tasks].
+      weight: 0 or 1, of shape [batch, tasks], or [batch, 1] for all tasks alike.
+    """
+    return tf.math.divide_no_nan(tf.reduce_sum(loss * weight, 0), tf.reduce_sum(weight, 0))
 
 
 def _gathered_sum(values: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:

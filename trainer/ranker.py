@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import tensorflow as tf
 import tf_keras
 
 from tfx_distill.schema import columns
-from tfx_distill.schema.config import FeaturesConfig, ModelConfig
+from tfx_distill.schema.config import DistillConfig, FeaturesConfig, ModelConfig
 from tfx_distill.trainer import losses
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.heads import Head, TaskHeads
@@ -16,6 +17,7 @@ from tfx_distill.trainer.towers import ARCHITECTURES, Encoder
 
 Batch = Mapping[str, tf.Tensor]
 Outputs = dict[str, tf.Tensor]
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Ranker(tf_keras.Model):
@@ -50,10 +52,15 @@ class Ranker(tf_keras.Model):
         self._encoder = Encoder(features, model)
         self._shared = ARCHITECTURES[model.architecture](names, model)
         self._tasks = {head.task.name: TaskHeads(head, model) for head in heads}
-        hard = [head.task.name for head in heads if head.served]
-        soft = [f"distill_{head.task.name}" for head in heads if head.rule is not None]
-        self.loss_names = ("loss", *hard, *soft)
-        self.eval_loss_names = ("loss", *hard)
+        served = [head for head in heads if head.served]
+        self._hard_groups = _grouped((head.task.kind, head) for head in served)
+        self._soft_groups = _grouped(
+            ((head.task.kind, _recipe(head.rule)), head) for head in heads if head.rule is not None
+        )
+        self.served_tasks = _names(self._hard_groups)
+        self.taught_tasks = _names(self._soft_groups)
+        self.eval_loss_names = ("loss", *self.served_tasks)
+        self.loss_names = (*self.eval_loss_names, *(f"distill_{n}" for n in self.taught_tasks))
         blocks = Blocks.of(features).spec
         # Creates all variables, by a pass over two empty examples.
         self({name: tf.zeros([2, s.shape[1]], s.dtype) for name, s in blocks.items()})
@@ -95,7 +102,8 @@ class Ranker(tf_keras.Model):
         """What a step makes smaller, and the losses behind it.
 
         Args:
-          batch: See `input.py` for its columns.
+          batch: See `input.batch_spec`; the columns of its matrices are `served_tasks` and
+            `taught_tasks`, in this order.
           noise: Seed of the dropout of this step, int32 [2].
 
         Returns:
@@ -105,41 +113,70 @@ class Ranker(tf_keras.Model):
         hard, soft = self._hard(batch, serving), self._soft(batch, distilled)
         # The loss that is shown, and decides about stopping, counts hard labels only: by it a
         # student and its twin can be compared.
-        shown = [tf.add_n(list(hard.values())), *hard.values(), *soft.values()]
-        return tf.add_n([*hard.values(), *soft.values()]), tf.stack(shown)
+        shown = tf.reduce_sum(hard)
+        return shown + tf.reduce_sum(soft), tf.concat([[shown], hard, soft], 0)
 
     def eval_losses(self, batch: Batch) -> tf.Tensor:
         """Losses against the hard labels, float32 of shape [eval_loss_names]."""
         serving, _ = self(batch)
-        hard = list(self._hard(batch, serving).values())
-        return tf.stack([tf.add_n(hard), *hard])
+        hard = self._hard(batch, serving)
+        return tf.concat([[tf.reduce_sum(hard)], hard], 0)
 
-    def _hard(self, batch: Batch, serving: Outputs) -> Outputs:
-        return {
-            head.task.name: head.task.weight
-            * losses.weighted_mean(
-                losses.hard(
-                    head.task.kind, batch[columns.label(head.task.name)], serving[head.task.name]
-                ),
-                batch[columns.weight(head.task.name)],
+    def _hard(self, batch: Batch, serving: Outputs) -> tf.Tensor:
+        """By served task, float32 of shape [served_tasks]."""
+        if not self._hard_groups:
+            return tf.zeros([0])
+        groups = self._hard_groups.values()
+        found = [
+            losses.hard(kind, label, _side_by_side(serving, group))
+            for kind, label, group in zip(
+                self._hard_groups, _split(batch[columns.LABELS], groups), groups, strict=True
             )
-            for head in self._heads
-            if head.served
-        }
+        ]
+        means = losses.weighted_mean(tf.concat(found, 1), batch[columns.WEIGHTS])
+        return [head.task.weight for group in groups for head in group] * means
 
-    def _soft(self, batch: Batch, distilled: Outputs) -> Outputs:
-        out: Outputs = {}
-        for head in self._heads:
-            if head.rule is None:
-                continue
-            name, present = head.task.name, batch[columns.TEACHER_PRESENT]
-            loss = losses.distillation(
-                head.rule,
-                head.task.kind,
-                batch[columns.teacher(name)],
-                distilled[name],
-                batch[columns.QUERY_INDEX],
-                present,
+    def _soft(self, batch: Batch, distilled: Outputs) -> tf.Tensor:
+        """By taught task, float32 of shape [taught_tasks]."""
+        if not self._soft_groups:
+            return tf.zeros([0])
+        groups = self._soft_groups.values()
+        present, queries = batch[columns.TEACHER_PRESENT], batch[columns.QUERY_INDEX]
+        found = [
+            losses.distillation(
+                rule, kind, label, _side_by_side(distilled, group), queries, present
             )
-            out[f"distill_{name}"] = head.rule.weight * losses.weighted_mean(loss, present)
-        return out
+            for (kind, rule), label, group in zip(
+                self._soft_groups, _split(batch[columns.TEACHER], groups), groups, strict=True
+            )
+        ]
+        means = losses.weighted_mean(tf.concat(found, 1), present[:, tf.newaxis])
+        return [head.rule.weight for group in groups for head in group if head.rule] * means
+
+
+def _grouped(keyed: Iterable[tuple[Key, Head]]) -> dict[Key, list[Head]]:
+    """Heads whose losses are computed as one matrix: models are small, operations count."""
+    groups: dict[Key, list[Head]] = {}
+    for key, head in keyed:
+        groups.setdefault(key, []).append(head)
+    return groups
+
+
+def _recipe(rule: DistillConfig) -> DistillConfig:
+    """What decides about the formula of a distillation loss."""
+    return rule.model_copy(update={"mode": "auxiliary", "weight": 1.0})
+
+
+def _names(groups: Mapping[Key, list[Head]]) -> tuple[str, ...]:
+    return tuple(head.task.name for group in groups.values() for head in group)
+
+
+def _split(matrix: tf.Tensor, groups: Iterable[list[Head]]) -> list[tf.Tensor]:
+    """The columns of each group."""
+    found: list[tf.Tensor] = tf.split(matrix, [len(group) for group in groups], axis=1)
+    return found
+
+
+def _side_by_side(outputs: Outputs, group: list[Head]) -> tf.Tensor:
+    """Outputs of the tasks of a group, of shape [batch, tasks]."""
+    return tf.stack([outputs[head.task.name] for head in group], axis=1)

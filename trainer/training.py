@@ -24,7 +24,7 @@ from tfx_distill.trainer import feature_table, stopping
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.first_weights import first_output, first_weight
 from tfx_distill.trainer.heads import Head
-from tfx_distill.trainer.input import Examples, Fold, TeacherLabels, ahead, batch_spec
+from tfx_distill.trainer.input import Examples, Fold, TeacherLabels, ahead, batch_spec, fed
 from tfx_distill.trainer.loss_log import LossLog
 from tfx_distill.trainer.process_cache import ProcessCache
 from tfx_distill.trainer.progress import Progress
@@ -95,7 +95,6 @@ class Training:
         self.title = title
         self.ranker = Ranker(features, model, heads)
         self.tasks: tuple[TaskConfig, ...] = tuple(head.task for head in heads if head.served)
-        self._taught = tuple(head.task.name for head in heads if head.rule is not None)
         self._every_task = {head.task.name: head.task for head in heads}
         self._training = training
         self._whole_queries = whole_queries
@@ -103,11 +102,11 @@ class Training:
         self._quiet = quiet
         self._weights = {v.name: v for v in self.ranker.trainable_variables}
         self._optimizer = _optimizer(training)
-        self._optimizer.build(self.ranker.trainable_variables)
-        self._moments = {v.name: v for v in self._optimizer.variables}
+        self._moments = _moments(self._optimizer, self._weights)
         self._noise = tf.Variable(0, trainable=False, dtype=tf.int32)
-        self._train_spec = batch_spec(features, self.tasks, self._taught)
-        self._eval_spec = batch_spec(features, self.tasks)
+        served, taught = self.ranker.served_tasks, self.ranker.taught_tasks
+        self._train_spec = batch_spec(features, served, taught)
+        self._eval_spec = batch_spec(features, served)
         self._blocks = Blocks.of(features).spec
         self._trace()
         self.reset(seed)
@@ -122,7 +121,10 @@ class Training:
             with tf.GradientTape() as tape:
                 objective, losses = self.ranker.objective(batch, tf.stack([self._noise, steps]))
             variables = self.ranker.trainable_variables
-            self._optimizer.minimize(objective, variables, tape=tape)
+            # Embedding gradients as dense ones: Adam moves every row at each step anyway, which is
+            # a single operation this way.
+            gradients = [tf.convert_to_tensor(g) for g in tape.gradient(objective, variables)]
+            self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return losses
 
         @tf.function(input_signature=[self._eval_spec], autograph=False)
@@ -211,7 +213,7 @@ class Training:
             self._training.batch_size,
             seed=(self._seed, span),
             labels=labels,
-            taught=self._taught,
+            taught=self.ranker.taught_tasks,
             whole_queries=self._whole_queries,
             without=without,
         )
@@ -270,17 +272,17 @@ class Training:
 
     def _pass(self, train: Examples, epoch: int, progress: Progress) -> dict[str, float]:
         mean = _Mean(self.ranker.loss_names)
-        for batch in ahead(train.batches()):
-            fed = {name: tf.constant(batch[name]) for name in self._train_spec}
-            mean.add(self._step(fed), len(batch[columns.EXAMPLE_ID]))
+        served, taught = self.ranker.served_tasks, self.ranker.taught_tasks
+        for tensors, rows in ahead(fed(train.batches(), self._train_spec, served, taught)):
+            mean.add(self._step(tensors), rows)
             progress.batch(epoch, mean.rows)
         return mean.values()
 
     def _judged(self, held_out: Examples) -> dict[str, float]:
         mean = _Mean(self.ranker.eval_loss_names)
-        for batch in ahead(held_out.batches()):
-            fed = {name: tf.constant(batch[name]) for name in self._eval_spec}
-            mean.add(self._judge(fed), len(batch[columns.EXAMPLE_ID]))
+        batches = fed(held_out.batches(), self._eval_spec, self.ranker.served_tasks)
+        for tensors, rows in ahead(batches):
+            mean.add(self._judge(tensors), rows)
         return mean.values()
 
     def _start_outputs(self, files: list[Path]) -> None:
@@ -359,11 +361,27 @@ def _require_labels(files: list[Path], labels: TeacherLabels, minimum: float) ->
     labels.require_coverage(minimum)
 
 
-def _optimizer(training: TrainingConfig) -> tf_keras.optimizers.Optimizer:
+def _moments(
+    optimizer: tf_keras.optimizers.legacy.Optimizer, weights: Mapping[str, tf.Variable]
+) -> dict[str, tf.Variable]:
+    """The variables of the optimizer, by names that go into a `TrainingState`."""
+    # A step without a gradient makes them; made later, they would have everything traced twice.
+    optimizer.apply_gradients((tf.zeros_like(weight), weight) for weight in weights.values())
+    slots = {
+        f"{slot}/{name}": optimizer.get_slot(weight, slot)
+        for name, weight in weights.items()
+        for slot in ("m", "v")
+    }
+    return {"iteration:0": optimizer.iterations, **slots}
+
+
+def _optimizer(training: TrainingConfig) -> tf_keras.optimizers.legacy.Optimizer:
     rate: Any = training.learning_rate
     if training.warmup_steps:
         # By the number of the step, which a state carries along: no second warm-up in later spans.
         rate = tf_keras.optimizers.schedules.PolynomialDecay(
             rate / training.warmup_steps, training.warmup_steps, rate
         )
-    return tf_keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
+    # The one of two Adams whose update of a variable is a single operation: a step of a small model
+    # takes a sixth less.
+    return tf_keras.optimizers.legacy.Adam(rate, global_clipnorm=training.clip_norm)

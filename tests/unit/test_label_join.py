@@ -178,6 +178,22 @@ def test_small_data_is_read_once_for_all_epochs(
         joiner.join("s0", ids(1) if remembered else ids(1, 2))
 
 
+def test_a_shard_that_was_labelled_as_it_is_needs_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = labelled(tmp_path, {"s0": [(7, 1.0), (3, 2.0), (5, 3.0)], "s1": [(9, 4.0)]})
+    expected = LabelJoiner(snapshot, "train", KINDS)._search("s0", ids(7, 3, 5))
+    monkeypatch.delattr(LabelJoiner, "_search")
+    found, present = LabelJoiner(snapshot, "train", KINDS).join("s0", ids(7, 3, 5))
+    assert found["click"].tolist() == [1.0, 2.0, 3.0] == expected[0]["click"].tolist()
+    assert found["watch"].tolist() == [-1.0, -2.0, -3.0] == expected[0]["watch"].tolist()
+    assert present.all()
+    # In another order, or not all of them: searched by id.
+    for other in (ids(3, 7, 5), ids(7, 3), ids(7, 3, 5, 9)):
+        with pytest.raises(AttributeError):
+            LabelJoiner(snapshot, "train", KINDS).join("s0", other)
+
+
 def test_coverage_of_nothing_is_not_enough(tmp_path: Path) -> None:
     joiner = LabelJoiner(labelled(tmp_path, {"s0": [(1, 0.0)]}), "train", KINDS)
     with pytest.raises(LabelError, match="0 of 0"):
