@@ -9,9 +9,9 @@ Signatures, `features` and `tasks` being those of the run config:
 The first two return, by task, float32 [batch]: a probability, or a value in the unit of the label.
 The last returns logits and values on the training scale.
 
-A model of a stream is exported at every span, and all that changes is its weights. So the graph is
-traced and serialised once per process; later exports of the same structure write the same
-`saved_model.pb` and assets beside other variables.
+A model of a stream is exported at every span, and all that changes is its weights and, now and
+then, its vocabularies. So the graph is traced and serialised once per process; later exports of the
+same structure write the same `saved_model.pb` beside other variables and assets.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow.core.protobuf import fingerprint_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfx_distill.schema.config import FeaturesConfig, TaskConfig
 from tfx_distill.trainer import raw_features
 from tfx_distill.trainer.features import Blocks
-from tfx_distill.trainer.process_cache import ProcessCache, digest
+from tfx_distill.trainer.process_cache import ProcessCache
 from tfx_distill.trainer.ranker import Ranker
+from tfx_distill.trainer.vocabularies import Vocabularies
 
 if TYPE_CHECKING:
     from typing import Any
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, tf.Tensor]
 
 _VARIABLES = "variables/variables"
-_FINGERPRINT = "fingerprint.pb"
+_GRAPH = "saved_model.pb"
+_ASSETS = "assets"
 
 
 def save(
@@ -62,14 +64,15 @@ def save(
     Returns:
       Number of trained numbers in what was written.
     """
-    key = (ranker.structure, repr((features, tasks)), digest(transform_graph))
+    vocabularies = Vocabularies.of(transform_graph)
+    key = (ranker.structure, repr((features, tasks)), vocabularies.surroundings)
 
     def template() -> _Template:
         transform = tft.TFTransformOutput(transform_graph)
-        return _Template.of(ServingModel(ranker.served(), features, tasks, transform))
+        return _Template.of(ServingModel(ranker.served(), features, tasks, transform), vocabularies)
 
     return _TEMPLATES.get(key, template).write(
-        Path(folder), {v.name: v.numpy() for v in ranker.trainable_variables}
+        Path(folder), {v.name: v.numpy() for v in ranker.trainable_variables}, vocabularies
     )
 
 
@@ -78,23 +81,24 @@ class _Template:
     """A SavedModel whose weights are yet to be filled in.
 
     Attributes:
-      files: Content of all its files but the variables, by path.
+      graph: Content of its `saved_model.pb`.
+      vocabularies: With which it was traced.
       checkpoint: Content of its checkpoint by key; of its weights, the names.
     """
 
-    files: Mapping[str, bytes]
+    graph: bytes
+    vocabularies: Vocabularies
     checkpoint: Mapping[str, NDArray[Any] | str]
 
     @classmethod
-    def of(cls, module: ServingModel) -> _Template:
+    def of(cls, module: ServingModel, vocabularies: Vocabularies) -> _Template:
         """The template of a module and all others of its structure."""
         with TemporaryDirectory() as scratch:
             tf.saved_model.save(module, scratch, signatures=module.entry_points)
-            files = {
-                str(file.relative_to(scratch)): file.read_bytes()
-                for file in Path(scratch).rglob("*")
-                if file.is_file() and file.parent.name != "variables"
-            }
+            graph = (Path(scratch) / _GRAPH).read_bytes()
+            assets = {a.name: a.read_bytes() for a in (Path(scratch) / _ASSETS).glob("*")}
+            if assets != vocabularies.files:
+                raise RuntimeError(f"TensorFlow saved {sorted(assets)}, not the vocabularies")
             reader = tf.train.load_checkpoint(str(Path(scratch) / _VARIABLES))
             checkpoint = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
         # tf.saved_model names what it saves by the path of attributes that leads to it.
@@ -104,37 +108,31 @@ class _Template:
         }
         if not weights.keys() <= checkpoint.keys():
             raise RuntimeError(f"TensorFlow saved {sorted(checkpoint)}, not {sorted(weights)}")
-        return cls(files, checkpoint | weights)
+        return cls(graph, vocabularies, checkpoint | weights)
 
-    def write(self, folder: Path, weights: Mapping[str, NDArray[Any]]) -> int:
+    def write(
+        self, folder: Path, weights: Mapping[str, NDArray[Any]], vocabularies: Vocabularies
+    ) -> int:
         """Writes the SavedModel with these weights; returns how many numbers they are."""
-        for name, content in self.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+        for place in (_ASSETS, "variables"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / _GRAPH).write_bytes(vocabularies.in_place_of(self.vocabularies, self.graph))
+        for name, content in vocabularies.files.items():
+            (folder / _ASSETS / name).write_bytes(content)
         tensors = {
             key: tf.constant(weights[value]) if isinstance(value, str) else tf.constant(value)
             for key, value in self.checkpoint.items()
         }
-        (folder / _VARIABLES).parent.mkdir(parents=True, exist_ok=True)
         tf.raw_ops.SaveV2(
             prefix=str(folder / _VARIABLES),
             tensor_names=list(tensors),
             shape_and_slices=[""] * len(tensors),
             tensors=list(tensors.values()),
         )
-        self._sign(folder)
+        fingerprinting_utils.write_fingerprint(str(folder))
         return sum(
             weights[value].size for value in self.checkpoint.values() if isinstance(value, str)
         )
-
-    def _sign(self, folder: Path) -> None:
-        """Puts the variables that were written into TensorFlow's fingerprint of the model."""
-        if _FINGERPRINT in self.files:
-            index = (folder / f"{_VARIABLES}.index").read_bytes()
-            fingerprint = fingerprint_pb2.FingerprintDef.FromString(self.files[_FINGERPRINT])
-            hashed = tf.fingerprint(tf.constant([index])).numpy().tobytes()
-            fingerprint.checkpoint_hash = int.from_bytes(hashed, "little")
-            (folder / _FINGERPRINT).write_bytes(fingerprint.SerializeToString())
 
 
 _TEMPLATES: ProcessCache[tuple[str, ...], _Template] = ProcessCache(64)

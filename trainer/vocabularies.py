@@ -11,6 +11,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,47 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfx_distill.schema.config import CategoricalFeature
 from tfx_distill.schema.errors import ModelError
+from tfx_distill.trainer.process_cache import digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MARK = "_vocabularies_"
+_MARKED = re.compile(rf"{_MARK}[0-9a-f]{{16}}".encode())
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """The vocabularies of a Transform output, apart from the graph that uses them.
+
+    Attributes:
+      files: Content by name.
+      mark: What the names of the tables in the graph end with, where they were renewed.
+      surroundings: Digest of the graph; of those that differ in their vocabularies alone it is the
+        same, once these were renewed.
+    """
+
+    files: Mapping[str, bytes]
+    mark: bytes
+    surroundings: str
+
+    @classmethod
+    def of(cls, transform_graph: str) -> Vocabularies:
+        """Reads them."""
+        model = Path(tft.TFTransformOutput(transform_graph).transform_savedmodel_dir)
+        graph = (model / "saved_model.pb").read_bytes()
+        files = {asset.name: asset.read_bytes() for asset in (model / "assets").glob("*")}
+        marked = _MARKED.search(graph)
+        if marked is None:
+            return cls(files, b"", digest(transform_graph))
+        unmarked = hashlib.sha256(_MARKED.sub(b"", graph)).hexdigest()
+        schemas = digest(transform_graph, leave_out=(tft.TFTransformOutput.TRANSFORM_FN_DIR,))
+        return cls(files, marked[0], unmarked + schemas)
+
+    def in_place_of(self, others: Vocabularies, graph: bytes) -> bytes:
+        """A graph with other vocabularies of the same surroundings, with these."""
+        # Of equal length, so the lengths within the protocol buffer stay right.
+        return graph.replace(others.mark, self.mark) if others.mark else graph
 
 
 def read(transform_graph: str, feature: str) -> list[bytes]:

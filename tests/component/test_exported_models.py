@@ -123,20 +123,6 @@ def test_later_exports_differ_from_the_first_in_their_variables_only(
     assert first["saved_model.pb"] != files(models["large1"])["saved_model.pb"]
 
 
-def test_the_fingerprint_is_the_one_that_tensorflow_would_write(
-    prepared: Prepared, tmp_path: Path
-) -> None:
-    forget()
-    built = ranker(prepared, 8)
-    folder = tmp_path / "model"
-    save(prepared, built, folder)
-    from tensorflow.python.saved_model import fingerprinting_utils
-
-    ours = tf.saved_model.experimental.read_fingerprint(str(folder))
-    fingerprinting_utils.write_fingerprint(str(folder))
-    assert tf.saved_model.experimental.read_fingerprint(str(folder)) == ours
-
-
 BARE = """
 import sys
 import numpy as np

@@ -35,6 +35,7 @@ from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import ModelConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import export, vocabularies
+from tfx_distill.trainer.export import ServingModel
 from tfx_distill.trainer.features import preprocessing_fn
 from tfx_distill.trainer.heads import Head
 from tfx_distill.trainer.materialize import Materializer
@@ -263,7 +264,7 @@ def test_in_a_pipeline_it_takes_the_examples_of_several_runs(
 
 
 def test_a_pushed_model_serves_the_new_ids(
-    later: Later, prepared: Prepared, tmp_path: Path
+    later: Later, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepared.config
     heads = tuple(Head(task) for task in config.tasks)
@@ -283,11 +284,24 @@ def test_a_pushed_model_serves_the_new_ids(
             }
         )
     ).SerializeToString()
+    export._TEMPLATES.clear()
+    traced: list[object] = []
+    monkeypatch.setattr(
+        export, "ServingModel", lambda *given: traced.append(given) or ServingModel(*given)
+    )
+    features = config.features.model_dump_json()
+    newer = refresh(later.examples[:1], later.refreshed, tmp_path, features, DUE)
+    graphs = {
+        "old": prepared.transform_graph.uri,
+        "new": later.refreshed.uri,
+        "newer": newer.uri,
+    }
     served = {}
-    for name, graph in (("old", prepared.transform_graph.uri), ("new", later.refreshed.uri)):
+    for name, graph in graphs.items():
         export.save(ranker, str(tmp_path / name), config.features, config.tasks, graph)
         served[name] = tf.saved_model.load(str(tmp_path / name))
-    for name, graph in (("old", prepared.transform_graph.uri), ("new", later.refreshed.uri)):
+    assert len(traced) == 2, "what was traced with renewed vocabularies serves all later ones"
+    for name, graph in graphs.items():
         output = tft.TFTransformOutput(graph)
         raw = {
             key: tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0], spec.dtype), [1, 1])

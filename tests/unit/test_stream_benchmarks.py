@@ -61,6 +61,8 @@ def test_growth_is_the_end_over_the_beginning():
             "span": span,
             "seconds": 10.0 if span < 20 else 12.0,
             "cpu_seconds": 5.0,
+            # The machine slowed down by as much as a half of the growth.
+            "yardstick": 1.0 if span < 20 else 1.1,
             "resident_mib": 1000 + span,
             "steps": {"StatisticsGen": 4.0, "TeacherTrainer": 6.0 + span},
         }
@@ -68,6 +70,7 @@ def test_growth_is_the_end_over_the_beginning():
     ]
     found = endurance.judge(rows)
     assert found["time_ratio"] == pytest.approx(1.2)
+    assert found["time_ratio_by_yardstick"] == pytest.approx(1.2 / 1.1)
     assert found["memory_ratio"] == pytest.approx(1029 / 1005)
     table = endurance.table({"spans": rows}).splitlines()
     assert table[2].startswith("| TeacherTrainer | 28.00")
