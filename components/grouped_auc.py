@@ -33,23 +33,40 @@ def grouped_auc(
     if not len(query):
         return np.zeros(2)
     order = np.lexsort((prediction, query))
-    query, label, prediction = query[order], label[order].astype(np.float64), prediction[order]
-    new_query = np.r_[True, query[1:] != query[:-1]]
-    new_score = new_query | np.r_[True, prediction[1:] != prediction[:-1]]
-    group = np.cumsum(new_query) - 1
-    first = np.flatnonzero(new_query)
+    query = query[order]
+    first = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
+    return query_aucs(first, label[order], prediction[order]).sum(axis=1)
+
+
+def query_aucs(
+    first: NDArray[np.integer[Any]], label: NDArray[Any], prediction: NDArray[Any]
+) -> NDArray[np.float64]:
+    """What each query adds to the two sums of `grouped_auc`.
+
+    Args:
+      first: Where each query begins; shape [queries].
+      label: 0 or 1, the rows of a query adjacent and by rising prediction; shape [rows].
+      prediction: Finite scores; shape [rows].
+
+    Returns:
+      `n_q AUC_q` and `n_q`, both 0 where a class is absent; float64, shape [2, queries].
+    """
+    label = label.astype(np.float64)
+    new_score = np.r_[True, prediction[1:] != prediction[:-1]]
+    new_score[first] = True
     ties = np.flatnonzero(new_score)
+    size = np.diff(np.r_[first, len(label)])
     # Mean rank of each run of equal scores, counted from 1 within its query.
-    last = np.r_[ties[1:], len(query)]
-    mean_rank = (ties + last + 1) / 2 - first[group[ties]]
-    ranks = np.repeat(mean_rank, last - ties)
-    size = np.diff(np.r_[first, len(query)]).astype(np.float64)
+    last = np.r_[ties[1:], len(label)]
+    mean_rank = (ties + last + 1) / 2
+    ranks = np.repeat(mean_rank, last - ties) - np.repeat(first, size)
     positives = np.add.reduceat(label, first)
     rank_sum = np.add.reduceat(label * ranks, first)
     pairs = positives * (size - positives)
     both = pairs > 0
-    wins = rank_sum[both] - positives[both] * (positives[both] + 1) / 2
-    return np.array([np.sum(size[both] * wins / pairs[both]), np.sum(size[both])])
+    wins = rank_sum - positives * (positives + 1) / 2
+    areas = np.divide(wins, pairs, out=np.zeros(len(first)), where=both)
+    return np.array([size * areas, np.where(both, size, 0)])
 
 
 class GroupedAuc(ColumnMetric):

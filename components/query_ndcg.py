@@ -35,26 +35,53 @@ def ndcg(
     """
     if not len(query):
         return np.zeros(2)
-    if np.min(gain) < 0:
-        return np.full(2, np.nan)
-    order = np.lexsort((-prediction, query))
-    query, prediction = query[order], prediction[order]
-    sorted_gain = gain[order].astype(np.float64)
-    new_query = np.r_[True, query[1:] != query[:-1]]
-    group = np.cumsum(new_query) - 1
-    first = np.flatnonzero(new_query)
-    place = np.arange(len(query)) - first[group]
-    discount = np.where(place < top_k, 1 / np.log2(place + 2.0), 0.0)
-    ties = np.flatnonzero(new_query | np.r_[True, prediction[1:] != prediction[:-1]])
-    length = np.diff(np.r_[ties, len(query)])
-    tied = np.add.reduceat(sorted_gain, ties) / length * np.add.reduceat(discount, ties)
-    dcg = np.bincount(group[ties], weights=tied, minlength=len(first))
-    # The rows are grouped by query already, so the ideal order keeps `discount` where it is.
-    ideal_gain = sorted_gain[np.lexsort((-sorted_gain, group))]
-    ideal = np.add.reduceat(ideal_gain * discount, first)
-    size = np.diff(np.r_[first, len(query)])
-    counted = (ideal > 0) & (size > 1)
-    return np.array([np.sum(dcg[counted] / ideal[counted]), np.count_nonzero(counted)])
+    order = np.lexsort((prediction, query))
+    sorted_query = query[order]
+    first = np.flatnonzero(np.r_[True, sorted_query[1:] != sorted_query[:-1]])
+    ideal = IdealRanking(first, gain[np.lexsort((gain, query))], top_k)
+    return ideal.ndcgs(gain[order], prediction[order]).sum(axis=1)
+
+
+class IdealRanking:
+    """What the best order of each query is worth: the same for every model."""
+
+    def __init__(self, first: NDArray[np.integer[Any]], gain: NDArray[Any], top_k: int) -> None:
+        """Takes the rows in the worst order.
+
+        Args:
+          first: Where each query begins; shape [queries].
+          gain: The rows of a query adjacent and by rising gain; shape [rows].
+          top_k: How many places count.
+        """
+        self._first = first
+        size = np.diff(np.r_[first, len(gain)])
+        # Rows rise, so that the last one of a query is in its place 0.
+        place = np.repeat(first + size, size) - np.arange(len(gain)) - 1
+        self._discount = np.where(place < top_k, 1 / np.log2(place + 2.0), 0.0)
+        self._ideal = np.add.reduceat(gain * self._discount, first)
+        self._counted = (self._ideal > 0) & (size > 1)
+        self._negative = gain[first] < 0
+
+    def ndcgs(self, gain: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
+        """What each query adds to the two sums of `ndcg`, in the order of a model.
+
+        Args:
+          gain: The rows of a query adjacent and by rising prediction; shape [rows].
+          prediction: Finite scores; shape [rows].
+
+        Returns:
+          NDCG and 1, both 0 for a query that is left out and NaN for one with a gain below 0;
+          float64, shape [2, queries].
+        """
+        new_score = np.r_[True, prediction[1:] != prediction[:-1]]
+        new_score[self._first] = True
+        ties = np.flatnonzero(new_score)
+        length = np.diff(np.r_[ties, len(gain)])
+        tied = np.add.reduceat(gain.astype(np.float64), ties) / length
+        tied *= np.add.reduceat(self._discount, ties)
+        dcg = np.add.reduceat(tied, np.searchsorted(ties, self._first))
+        values = np.divide(dcg, self._ideal, out=np.zeros(len(dcg)), where=self._counted)
+        return np.where(self._negative, np.nan, [values, self._counted])
 
 
 class QueryNdcg(ColumnMetric):

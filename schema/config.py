@@ -15,12 +15,18 @@ from pydantic import Field, ValidationError, model_validator
 
 from tfx_distill.schema import columns
 from tfx_distill.schema.errors import ConfigError
-from tfx_distill.schema.sections import (
+from tfx_distill.schema.gate_sections import (
     BINARY_METRICS,
     HIGHER_IS_BETTER,
+    REGRESSION_METRICS,
+    GateConfig,
+    Metric,
+    ServingLimits,
+    Threshold,
+)
+from tfx_distill.schema.sections import (
     LOSS_OPTIONS,
     PROBABILITY_LOSSES,
-    REGRESSION_METRICS,
     BeamConfig,
     CategoricalFeature,
     DataConfig,
@@ -29,10 +35,8 @@ from tfx_distill.schema.sections import (
     DistillMode,
     FeaturesConfig,
     Finite,
-    GateConfig,
     Kind,
     LocalPath,
-    Metric,
     Misfit,
     ModelConfig,
     MultivalentFeature,
@@ -48,7 +52,6 @@ from tfx_distill.schema.sections import (
     TaskConfig,
     TeacherConfig,
     TeacherModelConfig,
-    Threshold,
     TrainingConfig,
     ValidationConfig,
     refuse_repeats,
@@ -86,6 +89,7 @@ __all__ = [
     "PushConfig",
     "RunConfig",
     "Section",
+    "ServingLimits",
     "StreamConfig",
     "StudentConfig",
     "TaskConfig",

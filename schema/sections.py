@@ -286,51 +286,6 @@ class StudentConfig(Section):
         return value
 
 
-Metric = Literal["auc", "log_loss", "calibration", "mse", "mae", "ndcg", "gauc"]
-BINARY_METRICS: tuple[Metric, ...] = ("auc", "log_loss", "calibration", "ndcg", "gauc")
-REGRESSION_METRICS: tuple[Metric, ...] = ("mse", "mae", "calibration", "ndcg")
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "auc": True,
-    "gauc": True,
-    "ndcg": True,
-    "log_loss": False,
-    "mse": False,
-    "mae": False,
-}
-
-
-class Threshold(Section):
-    """A condition for a blessing: bounds on a metric, and how much worse than the baseline."""
-
-    task: str
-    metric: Metric
-    min: Finite | None = None
-    max: Finite | None = None
-    max_regression: NonNegative | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Threshold:
-        if self.min is None and self.max is None and self.max_regression is None:
-            raise ValueError("give at least one of 'min', 'max' and 'max_regression'")
-        if self.max_regression is not None and self.metric == "calibration":
-            raise ValueError("calibration is best at 1, not high or low: give 'min' and 'max'")
-        return self
-
-
-class GateConfig(Section):
-    """What a model must reach to be blessed.
-
-    `students` must hold a threshold for every served task. `teacher` thresholds are absolute; there
-    are none where another pipeline has the teacher. `slices` are columns of the data by which all
-    metrics are split.
-    """
-
-    students: tuple[Threshold, ...]
-    teacher: tuple[Threshold, ...] = ()
-    slices: tuple[str, ...] = ()
-    ndcg_at: Positive = 10
-
-
 class PushConfig(Section):
     """Where blessed students go: `<directory>/<student>/<version>`."""
 

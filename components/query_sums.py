@@ -1,0 +1,269 @@
+"""Sums over queries that every metric is made of: all that a bootstrap of the queries needs.
+
+Stored predictions become, for each slice, a matrix with a row for each group of queries and a
+column for each sum; any resample of the groups is then one row of a matrix product. The metrics are
+those of the ModelEvaluator: see `mean_metrics`, `area_under_curve`, `grouped_auc` and `query_ndcg`
+for their definitions, `metric_terms` and `auc_placements` for how they are made of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfx_distill.components.grouped_auc import query_aucs
+from tfx_distill.components.metric_terms import COUNTED, METRICS, Scored, SumColumns, row_terms
+from tfx_distill.components.query_ndcg import IdealRanking
+from tfx_distill.components.slice_survey import Served, SliceSurvey
+from tfx_distill.components.stored_predictions import Partition, StoredPredictions
+from tfx_distill.components.task_rows import TaskRows, task_rows
+from tfx_distill.schema.config import Kind, Metric
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SliceSums:
+    """The sums of one slice.
+
+    Attributes:
+      name: As in `evaluation_result`.
+      groups: The groups of queries that have a row in the slice; int, shape [groups], rising.
+      sums: Of each group; float64, shape [groups, sums]. NaN for a model and task of which a
+        prediction is not finite.
+      queries: By task and metric, how many queries count: those to which the task applies; for
+        `gauc` those of both classes, for `ndcg` those that can be ranked.
+    """
+
+    name: str
+    groups: NDArray[np.integer[Any]]
+    sums: NDArray[np.float64]
+    queries: Mapping[tuple[str, str], int]
+    _columns: SumColumns
+    _areas: Mapping[Served, float]
+
+    def values(self, sums: NDArray[np.float64]) -> dict[Scored, NDArray[np.float64]]:
+        """The metrics of resamples of the queries.
+
+        Args:
+          sums: Weighted sums of the rows of `self.sums`; shape [..., sums].
+
+        Returns:
+          By model, task and metric, shape [...]; NaN where it is undefined.
+        """
+        values = self._columns.values(sums)
+        whole = self._columns.values(self.sums.sum(axis=0))
+        for (model, task), area in self._areas.items():
+            scored: Scored = (model, task, "auc")
+            # All weights 1 give the area itself, whatever was rounded where scores were too many.
+            values[scored] = area + (values[scored] - whole[scored])
+        return values
+
+
+def slice_sums(
+    stored: StoredPredictions,
+    models: Mapping[str, Sequence[str]],
+    kinds: Mapping[str, Kind],
+    ndcg_at: int,
+) -> Iterator[SliceSums]:
+    """The sums of every slice, that of all examples first.
+
+    Memory: a partition; for each score that an AUC tells apart, 20 bytes; for each slice and each
+    group in it, 8 bytes a sum, of which a model has 4 to 6 for each task.
+
+    Args:
+      stored: The predictions.
+      models: Tasks of each model.
+      kinds: Kind of each task.
+      ndcg_at: How many places count.
+    """
+    survey = SliceSurvey()
+    for partition in stored.partitions():
+        for task in task_rows(partition, models, kinds):
+            survey.add(task)
+    sums = _Sums(stored, SumColumns(models, kinds), survey, ndcg_at)
+    for partition in stored.partitions():
+        sums.add(partition, task_rows(partition, models, kinds))
+    for column in stored.slices:
+        yield from sums.slices(column, kinds)
+
+
+_APPLICABLE = "applicable"
+"""Queries that count where a metric does not say which ones do."""
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """What a partition adds to the slices of a column: a cell is what a group has in a slice.
+
+    Attributes:
+      key: Code of the slice times the number of groups, plus that of the group; shape [cells].
+      of_row: The cell of each row of the partition, -1 where it is in no slice.
+      sums: Shape [cells, sums].
+    """
+
+    key: NDArray[np.int64]
+    of_row: NDArray[np.intp]
+    sums: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, code: NDArray[np.int16], group: NDArray[np.int32], groups: int, width: int
+    ) -> _Cells:
+        """Cells of sums 0."""
+        inside = code >= 0
+        rows = code[inside].astype(np.int64) * groups + group[inside]
+        key, number = np.unique(rows, return_inverse=True)
+        of_row = np.full(len(code), -1)
+        of_row[inside] = number
+        return cls(key, of_row, np.zeros((len(key), width)))
+
+    def put(self, column: int, cell: NDArray[np.intp], values: NDArray[np.float64]) -> None:
+        """Fills a column with the sums of values by their cell."""
+        self.sums[:, column] = np.bincount(cell, weights=values, minlength=len(self.key))
+
+
+class _Sums:
+    """The sums of all slices, which come in partition by partition."""
+
+    def __init__(
+        self, stored: StoredPredictions, columns: SumColumns, survey: SliceSurvey, ndcg_at: int
+    ) -> None:
+        self._groups = stored.groups
+        self._names = stored.slices
+        self._columns = columns
+        self._survey = survey
+        self._ndcg_at = ndcg_at
+        # Keys and sums of the cells of each partition; what has its rows is let go.
+        self._cells: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {
+            column: [] for column in stored.slices
+        }
+        self._queries: dict[tuple[str, str, str], NDArray[np.intp]] = {}
+
+    def add(self, partition: Partition, tasks: Sequence[TaskRows]) -> None:
+        """Takes in a partition."""
+        cells = {
+            column: _Cells.of(code, partition.group, self._groups, self._columns.width)
+            for column, code in partition.codes.items()
+        }
+        for task in tasks:
+            # What is not finite is known to the survey; here it must only not disturb the others.
+            predictions = {
+                model: np.where(np.isfinite(prediction), prediction, np.float32(0))
+                for model, prediction in task.prediction.items()
+            }
+            self._add_rows(task, predictions, cells)
+            self._add_queries(task, predictions, cells)
+        for column, filled in cells.items():
+            self._cells[column].append((filled.key, filled.sums))
+
+    def _add_rows(
+        self,
+        task: TaskRows,
+        predictions: Mapping[str, NDArray[np.float32]],
+        cells: Mapping[str, _Cells],
+    ) -> None:
+        """The sums to which each row adds by itself."""
+        shared = {"weight": task.weight, "label": task.positive}
+        if task.kind == "binary":
+            shared["negative"] = task.negative
+        own = {
+            model: row_terms(task.kind, task.label, prediction, task.weight)
+            for model, prediction in predictions.items()
+        }
+        for column, to in cells.items():
+            rows = task.sliced(column)
+            cell = to.of_row[task.place[rows]]
+            for term, values in shared.items():
+                to.put(self._columns.shared(task.name, term), cell, values[rows])
+            for model, terms in own.items():
+                if task.kind == "binary":
+                    terms |= self._auc_terms(task, column, model, predictions[model])
+                for term, values in terms.items():
+                    to.put(self._columns.own(model, task.name, term), cell, values[rows])
+
+    def _auc_terms(
+        self, task: TaskRows, column: str, model: str, score: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float64]]:
+        """The placements of each row within its slice."""
+        of_positives, of_negatives = np.zeros((2, len(score)))
+        for part, rows in task.parts(column):
+            placements = self._survey.placements(part, (model, task.name))
+            if placements is not None:
+                of_positives[rows], of_negatives[rows] = placements.terms(
+                    score[rows], task.positive[rows], task.negative[rows]
+                )
+        return {"auc_of_positives": of_positives, "auc_of_negatives": of_negatives}
+
+    def _add_queries(
+        self,
+        task: TaskRows,
+        predictions: Mapping[str, NDArray[np.float32]],
+        cells: Mapping[str, _Cells],
+    ) -> None:
+        """The sums to which each query adds by its order."""
+        by_gain = np.lexsort((task.label, task.query))
+        by_score = {model: np.lexsort((p, task.query)) for model, p in predictions.items()}
+        for column, to in cells.items():
+            worst_first = task.sliced(column, by_gain)
+            if not len(worst_first):
+                continue
+            query, code = task.query[worst_first], task.codes[column][worst_first]
+            new = np.r_[True, (query[1:] != query[:-1]) | (code[1:] != code[:-1])]
+            # The same queries in the same order for every model, since only rows within them move.
+            first = np.flatnonzero(new)
+            cell, code = to.of_row[task.place[worst_first[first]]], code[first]
+            ideal = IdealRanking(first, task.label[worst_first], self._ndcg_at)
+            counted: dict[Metric, NDArray[np.float64]] = {}
+            for model, prediction in predictions.items():
+                order = task.sliced(column, by_score[model])
+                label, score = task.label[order], prediction[order]
+                ranked: dict[Metric, NDArray[np.float64]] = {"ndcg": ideal.ndcgs(label, score)}
+                if task.kind == "binary":
+                    ranked["gauc"] = query_aucs(first, label, score)
+                for metric, (own, shared) in ranked.items():
+                    to.put(self._columns.own(model, task.name, metric), cell, own)
+                    counted[metric] = shared  # By every model the same.
+            for metric, shared in counted.items():
+                to.put(self._columns.shared(task.name, COUNTED[metric]), cell, shared)
+                self._count(column, task.name, metric, code[shared > 0])
+            self._count(column, task.name, _APPLICABLE, code)
+
+    def _count(self, column: str, task: str, what: str, code: NDArray[np.int16]) -> None:
+        """Adds up queries, given the code of the slice of each."""
+        found = np.bincount(code, minlength=len(self._names[column]))
+        before = self._queries.get((column, task, what), 0)
+        self._queries[column, task, what] = before + found
+
+    def slices(self, column: str, kinds: Mapping[str, Kind]) -> Iterator[SliceSums]:
+        """The slices of a column, which are forgotten."""
+        key, sums = (np.concatenate(found) for found in zip(*self._cells.pop(column), strict=True))
+        order = np.argsort(key)
+        names = self._names[column]
+        bounds = np.searchsorted(key[order], np.arange(len(names) + 1) * self._groups)
+        for code, name in enumerate(names):
+            chosen = order[bounds[code] : bounds[code + 1]]
+            of_slice = sums[chosen]
+            for model, task in self._survey.broken((column, code)):
+                of_slice[:, self._columns.all_own(model, task)] = np.nan
+            yield SliceSums(
+                name=name,
+                groups=key[chosen] % self._groups,
+                sums=of_slice,
+                queries={
+                    (task, metric): self._counted(column, code, task, metric)
+                    for task, kind in kinds.items()
+                    for metric in METRICS[kind]
+                },
+                _columns=self._columns,
+                _areas=self._survey.areas((column, code)),
+            )
+
+    def _counted(self, column: str, code: int, task: str, metric: str) -> int:
+        what = metric if (column, task, metric) in self._queries else _APPLICABLE
+        found = self._queries.get((column, task, what))
+        return 0 if found is None else int(found[code])
