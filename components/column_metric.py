@@ -73,6 +73,14 @@ class ColumnMetric(metric_types.Metric):
         """The metric."""
         raise NotImplementedError
 
+    def keys(self, key: metric_types.MetricKey) -> list[metric_types.MetricKey]:
+        """Under which keys TFMA gets the results, given the key of the model and task."""
+        return [key]
+
+    def results(self, statistic: Any) -> list[Any]:
+        """What TFMA gets for each of `keys`; the statistic is None if there is no value."""
+        return [float("nan") if statistic is None else float(self.value(statistic))]
+
     def _computations(
         self,
         model_names: list[str],
@@ -96,7 +104,7 @@ class ColumnMetric(metric_types.Metric):
         ]
         return [
             metric_types.MetricComputation(
-                keys=[key], preprocessors=[inputs], combiner=_Combiner(self, key)
+                keys=self.keys(key), preprocessors=[inputs], combiner=_Combiner(self, key)
             )
             for key in keys
         ]
@@ -142,10 +150,10 @@ class _Combiner(beam.CombineFn):
             merged = self._merged(merged, state)
         return merged
 
-    def extract_output(self, state: _State) -> dict[metric_types.MetricKey, float]:
-        if state.statistic is None or not state.finite:
-            return {self._key: float("nan")}
-        return {self._key: float(self._metric.value(state.statistic))}
+    def extract_output(self, state: _State) -> dict[metric_types.MetricKey, Any]:
+        statistic = state.statistic if state.finite else None
+        keys = self._metric.keys(self._key)
+        return dict(zip(keys, self._metric.results(statistic), strict=True))
 
     def _merged(self, left: _State, right: _State) -> _State:
         if not (left.finite and right.finite):

@@ -25,6 +25,7 @@ from tensorflow_model_analysis.writers import (
 from tfx_distill.components.area_under_curve import AreaUnderCurve
 from tfx_distill.components.column_extracts import extracts
 from tfx_distill.components.column_metric import ColumnMetric
+from tfx_distill.components.column_plot import ColumnPlot
 from tfx_distill.components.comparison import Compared, Comparison
 from tfx_distill.components.evaluation_config import EvaluationConfig
 from tfx_distill.components.evaluation_result import PREDICTIONS, ByModel
@@ -188,13 +189,14 @@ _EVERY_KIND = (CalibrationRatio, Examples, WeightedExamples, NotFinite)
 
 
 def _metrics(kind: str, config: EvaluationConfig) -> list[ColumnMetric]:
-    """The metrics of a kind of task; their names are those of the thresholds in the config."""
+    """The metrics and plots of a kind of task; metrics are named as thresholds in the config."""
     ranking = QueryNdcg(top_k=config.ndcg_at)
+    plots = ColumnPlot(thresholds=kind == "binary")
     if kind == "binary":
         own: list[ColumnMetric] = [AreaUnderCurve(), LogLoss(), GroupedAuc(), ranking]
     else:
         own = [SquaredError(), AbsoluteError(), ranking]
-    return [*own, *(metric() for metric in _EVERY_KIND)]
+    return [*own, *(metric() for metric in _EVERY_KIND), plots]
 
 
 def _eval_config(compared: Comparison, config: EvaluationConfig) -> config_pb2.EvalConfig:
