@@ -8,7 +8,7 @@ SHELL := bash
 .PHONY: help setup demo stream test lint format bench bench-stream test-next clean
 
 BIN := .venv/bin
-SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/compile
+SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/facets .ci/compile
 SETUP_NEXT := $(SETUP) .ci/setup-next .ci/unpack-glibc .ci/use-glibc
 ARGS ?=
 export DISTILL_PYTHON
