@@ -249,6 +249,14 @@ def check_bytecode(_: Path) -> str:
     return "compiled"
 
 
+def check_report(_: Path) -> str:
+    """What the report draws with is there."""
+    from tfx_distill.pipeline.report import assets
+
+    assets.facets("js")
+    return f"Vega, and Facets in {assets.FACETS_FOLDER}"
+
+
 def check_disk(folder: Path) -> str:
     """There is room for runs."""
     free = shutil.disk_usage(_existing(folder)).free
@@ -315,6 +323,7 @@ CHECKS: dict[str, Callable[[Path], str]] = {
     "disk": check_disk,
     "memory": check_memory,
     "write": check_write,
+    "report": check_report,
     "bytecode": check_bytecode,
     "imports": check_imports,
     "components": check_components,
