@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from tfx_distill.components.evaluation_config import EvaluationConfig
+from tfx_distill.components.evaluation_result import Evaluated
 from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import predict
@@ -27,11 +28,24 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models of one evaluation by name, which of them is the baseline, and why."""
+    """The models of one evaluation by name, which of them is the baseline, and why.
+
+    `in_service` says whether a model was blessed before, whether or not it can be used.
+    """
 
     models: dict[str, Compared]
+    in_service: bool
     baseline: Literal["baseline", "twin"] | None
     reason: str
+
+    def evaluated(self) -> Evaluated:
+        """What the evaluation stores of it."""
+        return Evaluated(
+            models={name: model.tasks for name, model in self.models.items()},
+            in_service=self.in_service,
+            baseline=self.baseline,
+            reason=self.reason,
+        )
 
 
 def comparison(folders: Mapping[str, str], config: EvaluationConfig) -> Comparison:
@@ -71,11 +85,14 @@ def comparison(folders: Mapping[str, str], config: EvaluationConfig) -> Comparis
         elif not models[BASELINE].tasks:
             reason = "The latest blessed model serves none of the tasks."
     models = {name: model for name, model in models.items() if model.tasks}
+    baseline: Literal["baseline", "twin"] | None = None
     if BASELINE in models:
-        return Comparison(models, BASELINE, "The baseline is the latest blessed model.")
-    if TWIN in models:
-        return Comparison(models, TWIN, f"{reason} The undistilled twin is the baseline.")
-    return Comparison(models, None, f"{reason} There is no undistilled twin either.")
+        baseline, reason = BASELINE, "The baseline is the latest blessed model."
+    elif TWIN in models:
+        baseline, reason = TWIN, f"{reason} The undistilled twin is the baseline."
+    else:
+        reason = f"{reason} There is no undistilled twin either."
+    return Comparison(models, BASELINE in folders, baseline, reason)
 
 
 def _given(features: FeaturesConfig) -> set[str]:

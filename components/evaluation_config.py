@@ -10,48 +10,42 @@ from tfx_distill.schema.config import (
     Section,
     StudentConfig,
     TaskConfig,
-    Threshold,
 )
 
 
 class EvaluationConfig(Section):
-    """What to evaluate a model on, and what it must reach.
+    """What to measure a model on; what it must reach is in `gate_settings.GateSettings`.
 
-    `tasks` are those that the model serves; `thresholds` are on these tasks only.
+    `tasks` are those that the model serves.
     """
 
     candidate: str
     features: FeaturesConfig
     tasks: tuple[TaskConfig, ...]
-    thresholds: tuple[Threshold, ...]
     slices: tuple[str, ...] = ()
     ndcg_at: int = 10
 
     @classmethod
     def of_student(cls, run: RunConfig, student: StudentConfig) -> EvaluationConfig:
         """For one student, on the tasks that it serves."""
-        served = student.tasks or [task.name for task in run.tasks]
-        return cls._of(run, student.name, served, run.gate.students)
+        return cls._of(run, student.name, served(run, student))
 
     @classmethod
     def of_teacher(cls, run: RunConfig) -> EvaluationConfig:
         """For the teacher, which serves every task."""
-        return cls._of(run, "teacher", [task.name for task in run.tasks], run.gate.teacher)
+        return cls._of(run, "teacher", run.tasks)
 
     @classmethod
-    def _of(
-        cls,
-        run: RunConfig,
-        candidate: str,
-        served: Iterable[str],
-        thresholds: Iterable[Threshold],
-    ) -> EvaluationConfig:
-        names = set(served)
+    def _of(cls, run: RunConfig, candidate: str, tasks: Iterable[TaskConfig]) -> EvaluationConfig:
         return cls(
             candidate=candidate,
             features=run.features,
-            tasks=tuple(task for task in run.tasks if task.name in names),
-            thresholds=tuple(t for t in thresholds if t.task in names),
+            tasks=tuple(tasks),
             slices=run.gate.slices,
             ndcg_at=run.gate.ndcg_at,
         )
+
+
+def served(run: RunConfig, student: StudentConfig) -> tuple[TaskConfig, ...]:
+    """The tasks that a student serves, in the order of the run config."""
+    return tuple(t for t in run.tasks if student.tasks is None or t.name in student.tasks)

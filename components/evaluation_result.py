@@ -1,7 +1,7 @@
 """What a ModelEvaluation of the ModelEvaluator holds beside TFMA's own files, and how to read it.
 
 - `metrics.json`: the values of TFMA's result, by slice, model, task and metric.
-- `verdict.json`: see `verdict.Verdict`.
+- `comparison.json`: see `Evaluated`.
 - `predictions/part-*.parquet`: see `trainer.predict.predict`.
 
 Reading needs neither TensorFlow nor TFMA, so a report costs no start-up.
@@ -13,8 +13,9 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from tfx_distill.components.verdict import Verdict
+from tfx_distill.schema.config import Section
 
 PREDICTIONS = "predictions"
 """Name of the folder of the stored predictions."""
@@ -26,6 +27,20 @@ ByTask = dict[str, dict[str, float]]
 """Value by task and metric."""
 ByModel = dict[str, ByTask]
 """Value by model, task and metric."""
+
+
+class Evaluated(Section):
+    """Which models were evaluated, and what the candidate can be compared with.
+
+    `models` are the tasks of each model. `in_service` says whether a model was blessed before,
+    whether or not it can be used. `baseline` is the model that stands for it: `baseline` (that
+    model itself), `twin`, or None; `reason` says why.
+    """
+
+    models: dict[str, tuple[str, ...]]
+    in_service: bool
+    baseline: Literal["baseline", "twin"] | None
+    reason: str
 
 
 def metrics(evaluation_uri: str | Path) -> ByModel:
@@ -48,9 +63,9 @@ def sliced_metrics(evaluation_uri: str | Path) -> dict[str, ByModel]:
     }
 
 
-def verdict(evaluation_uri: str | Path) -> Verdict:
-    """The verdict on the candidate."""
-    return Verdict.model_validate_json((Path(evaluation_uri) / "verdict.json").read_text())
+def evaluated(evaluation_uri: str | Path) -> Evaluated:
+    """The models of an evaluation."""
+    return Evaluated.model_validate_json((Path(evaluation_uri) / "comparison.json").read_text())
 
 
 def predictions(evaluation_uri: str | Path) -> list[Path]:
@@ -61,19 +76,19 @@ def predictions(evaluation_uri: str | Path) -> list[Path]:
 def write(
     evaluation_uri: str | Path,
     values: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
-    result: Verdict,
+    models: Evaluated,
 ) -> None:
-    """Writes `metrics.json` and `verdict.json`; JSON has no NaN, so NaN becomes null."""
+    """Writes `metrics.json` and `comparison.json`; JSON has no NaN, so NaN becomes null."""
     content = {
         part: {
             model: {
                 task: {k: v if math.isfinite(v) else None for k, v in sorted(metric.items())}
                 for task, metric in sorted(tasks.items())
             }
-            for model, tasks in sorted(models.items())
+            for model, tasks in sorted(by_model.items())
         }
-        for part, models in sorted(values.items())
+        for part, by_model in sorted(values.items())
     }
     folder = Path(evaluation_uri)
     (folder / "metrics.json").write_text(json.dumps(content, indent=1))
-    (folder / "verdict.json").write_text(result.model_dump_json(indent=1))
+    (folder / "comparison.json").write_text(models.model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""ModelEvaluator: TFMA's metrics of a candidate and of what it is compared with, and a blessing.
+"""ModelEvaluator: TFMA's metrics of a candidate and of what it is compared with.
 
 All models predict each eval example once, in columns; the predictions are kept; TFMA computes the
 metrics of all of them in one pass. See ADR 6 for why this is not TFX's Evaluator.
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from tfx.components.evaluator import constants
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
     InputArtifact,
@@ -17,13 +16,12 @@ from tfx.dsl.component.experimental.annotations import (
 )
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation
+from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation
 from tfx.utils import path_utils
 
 from tfx_distill.components import evaluation_result, evaluation_steps
 from tfx_distill.components.comparison import BASELINE, CANDIDATE, TEACHER, TWIN, comparison
 from tfx_distill.components.evaluation_config import EvaluationConfig
-from tfx_distill.components.verdict import judge
 from tfx_distill.schema.errors import DataError
 from tfx_distill.trainer import predict
 
@@ -34,23 +32,20 @@ def ModelEvaluator(  # noqa: N802
     model: InputArtifact[Model],
     config: Parameter[str],
     evaluation: OutputArtifact[ModelEvaluation],
-    blessing: OutputArtifact[ModelBlessing],
     baseline: InputArtifact[Model] = None,
     twin: InputArtifact[Model] = None,
     teacher: InputArtifact[Model] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Evaluates a model on the eval split and blesses it, or says why not.
+    """Evaluates a model on the eval split; the PromotionGate judges it.
 
     Args:
       examples: Ingested examples, in Parquet.
       model: The candidate.
       config: An EvaluationConfig as JSON.
       evaluation: TFMA's result, and what `evaluation_result` describes.
-      blessing: As of TFX's Evaluator: honoured by the Pusher and the LatestBlessedModelStrategy.
-        It is always written.
       baseline: The latest blessed model of the same student, from a Resolver; may be empty.
-      twin: The student trained without distillation: the baseline where there is no other.
+      twin: The student trained without distillation.
       teacher: Evaluated beside the others, for the reports; decides nothing.
       beam_pipeline: Comes from TFX.
 
@@ -65,8 +60,8 @@ def ModelEvaluator(  # noqa: N802
 
     Raises:
       DataError: The examples cannot be read, or there is none.
-      ModelError: A model cannot be used. Predictions that are not finite raise nothing: the
-        candidate is refused.
+      ModelError: A model cannot be used. Predictions that are not finite raise nothing: the metrics
+        that they are part of are NaN.
     """
     settings = EvaluationConfig.model_validate_json(config)
     given = {CANDIDATE: model, BASELINE: baseline, TWIN: twin, TEACHER: teacher}
@@ -76,13 +71,9 @@ def ModelEvaluator(  # noqa: N802
         evaluation_steps.evaluate(
             pipeline, _eval_files(examples), compared, settings, evaluation.uri
         )
-    values = evaluation_steps.load(evaluation.uri)
-    overall = values.get(evaluation_result.OVERALL, {})
-    verdict = judge(
-        settings.candidate, settings.thresholds, overall, compared.baseline, compared.reason
+    evaluation_result.write(
+        evaluation.uri, evaluation_steps.load(evaluation.uri), compared.evaluated()
     )
-    evaluation_result.write(evaluation.uri, values, verdict)
-    _bless(blessing, verdict.blessed, model, models[verdict.baseline] if verdict.baseline else None)
 
 
 def _folder(model: Any) -> str:
@@ -102,27 +93,3 @@ def _eval_files(examples: Any) -> list[Path]:
             fix="Ingest the span again, with examples in its eval split.",
         )
     return files
-
-
-def _bless(blessing: Any, blessed: bool, model: Any, baseline: Any) -> None:
-    """Writes the blessing just as TFX's Evaluator does."""
-    blessing.set_string_custom_property(
-        constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
-    )
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
-    if baseline is not None:
-        blessing.set_string_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline.uri
-        )
-        blessing.set_int_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline.id
-        )
-    value, name = (
-        (constants.BLESSED_VALUE, constants.BLESSED_FILE_NAME)
-        if blessed
-        else (constants.NOT_BLESSED_VALUE, constants.NOT_BLESSED_FILE_NAME)
-    )
-    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
-    folder = Path(blessing.uri)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("")

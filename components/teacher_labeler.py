@@ -108,7 +108,7 @@ def TeacherLabeler(  # noqa: N802
         and `teacher_span`.
       config: A `LabelerConfig` as JSON.
       model: The teacher; may be missing, so that its absence can be explained.
-      model_blessing: The teacher's, from its ModelEvaluator.
+      model_blessing: The teacher's, from its PromotionGate.
       examples: The ingested examples of the feature table: a teacher that was trained under
         another Transform graph labels these, through its own graph.
       previous: Labels of the span before: where another teacher labelled examples that are

@@ -26,7 +26,7 @@ def teacher_resolver(
     *,
     span: int,
     trainer_id: str,
-    evaluator_id: str,
+    gate_id: str,
     labeler_id: str,
     judged: BaseChannel | None = None,
 ) -> Resolver:
@@ -35,7 +35,7 @@ def teacher_resolver(
     Args:
       span: The span to be labelled.
       trainer_id: Id of the component that trains teachers.
-      evaluator_id: Id of the component that blesses them.
+      gate_id: Id of the component that blesses them.
       labeler_id: Id of the component that labels.
       judged: The blessing of this span's own teacher: with it, that teacher may label the span
         that it was trained on (train, then score).
@@ -44,14 +44,14 @@ def teacher_resolver(
       teacher = teacher_resolver(
           span=7,
           trainer_id="TeacherTrainer",
-          evaluator_id="TeacherEvaluator",
+          gate_id="TeacherGate",
           labeler_id="TeacherLabeler",
       ).with_id("TeacherResolver")
       TeacherLabeler(model=teacher.outputs["model"], previous=teacher.outputs["labels"], ...)
     """
     channels: dict[str, BaseChannel] = {
         MODEL: Channel(type=Model, producer_component_id=trainer_id),
-        BLESSING: Channel(type=ModelBlessing, producer_component_id=evaluator_id),
+        BLESSING: Channel(type=ModelBlessing, producer_component_id=gate_id),
         LABELS: Channel(type=TeacherLabels, producer_component_id=labeler_id),
     }
     if judged is not None:
@@ -91,13 +91,13 @@ class BlessedTeacher(ResolverStrategy):
         return found
 
 
-def model_resolver(*, model_id: int, trainer_id: str, evaluator_id: str) -> Resolver:
+def model_resolver(*, model_id: int, trainer_id: str, gate_id: str) -> Resolver:
     """A Resolver with the outputs `model` and `model_blessing` of the model with this id."""
     return Resolver(
         strategy_class=ModelById,
         config={"model_id": model_id},
         model=Channel(type=Model, producer_component_id=trainer_id),
-        model_blessing=Channel(type=ModelBlessing, producer_component_id=evaluator_id),
+        model_blessing=Channel(type=ModelBlessing, producer_component_id=gate_id),
     )
 
 

@@ -32,7 +32,7 @@ def window_resolver(
     span: int,
     features: BaseChannel,
     trainer_id: str,
-    evaluator_id: str | None = None,
+    gate_id: str | None = None,
     labels: BaseChannel | None = None,
 ) -> Resolver:
     """A Resolver with the outputs `features` (chunks), `model` (0 or 1) and `labels`.
@@ -41,7 +41,7 @@ def window_resolver(
       span: The span of this run.
       features: The chunk of this run, from FeatureMaterializer.
       trainer_id: Id of the component that trains the model, in this and in earlier runs.
-      evaluator_id: Id of the component that blesses its models: the predecessor must be blessed.
+      gate_id: Id of the component that blesses its models: the predecessor must be blessed.
         None takes the newest model, blessed or not.
       labels: Teacher labels of this run's chunk: chunks without labels are left out.
 
@@ -57,8 +57,8 @@ def window_resolver(
         FEATURES: Channel(type=Examples, producer_component_id=features.producer_component_id),
         MODEL: Channel(type=Model, producer_component_id=trainer_id),
     }
-    if evaluator_id is not None:
-        channels[_BLESSING] = Channel(type=ModelBlessing, producer_component_id=evaluator_id)
+    if gate_id is not None:
+        channels[_BLESSING] = Channel(type=ModelBlessing, producer_component_id=gate_id)
     if labels is not None:
         channels[_CURRENT + LABELS] = labels
         channels[LABELS] = Channel(

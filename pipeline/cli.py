@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tfx_distill.pipeline import telling
+from tfx_distill.pipeline.bless_command import bless
+from tfx_distill.pipeline.report_commands import after_run, report, serve_report
 from tfx_distill.pipeline.stream_commands import (
     STUDENTS_ONLY,
     backfill,
@@ -141,6 +143,7 @@ def run(
 
     result, error = session.run(config, spans=chosen, until=until)
     summary.show(result, Console())
+    after_run(config)
     if error is not None:
         telling.failed(error, log)
         sys.exit(1)
@@ -191,5 +194,5 @@ def doctor(root: str) -> None:
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-for command in (watch, status, backfill, labels):
+for command in (watch, status, backfill, labels, bless, report, serve_report):
     main.add_command(command)

@@ -8,15 +8,18 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import ml_metadata as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from tfx_distill.components import evaluation_result
+from tfx_distill.components import evaluation_result, verdict
 from tfx_distill.components.artifacts import read_snapshots
 from tfx_distill.components.lineage_properties import WATERMARK
+from tfx_distill.components.serving_report import REPORT, ServingReport
 from tfx_distill.components.teacher_labeler import QUALITY, TEACHER_SPAN
-from tfx_distill.pipeline import lineage
-from tfx_distill.pipeline.graph import LABELER, Input
+from tfx_distill.pipeline import lineage, overrides
+from tfx_distill.pipeline.graph import LABELER, TEACHER_GATE, Input
 from tfx_distill.pipeline.local_runner import Outcome, resident_mib
+from tfx_distill.pipeline.promotion import gate_id, validator_id
 from tfx_distill.pipeline.summary import (
     LabelSummary,
     StepSummary,
@@ -34,11 +37,11 @@ def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
     store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
     found = lineage.outputs(store, outcome.run_id)
     examples = found.get("SpanExampleGen", {}).get("examples")
-    teacher = found.get("TeacherEvaluator", {}).get("evaluation")
+    teacher = found.get(TEACHER_GATE, {}).get("blessing")
     students = []
     for student in config.students:
-        if f"StudentEvaluator.{student.name}" in found:
-            students.append(_student(student, found))
+        if gate_id(student.name) in found:
+            students.append(student_summary(config, student, found, store))
     return Summary(
         name=config.name,
         run_id=outcome.run_id,
@@ -53,7 +56,7 @@ def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
         else {split: int(examples.properties[f"rows_{split}"]) for split in ("train", "eval")},
         anomalies=_anomalies(found.get("ExampleValidator", {}).get("anomalies")),
         failed=None if outcome.error is None else str(outcome.error),
-        teacher=None if teacher is None else evaluation_result.verdict(teacher.uri),
+        teacher=None if teacher is None else verdict.read(teacher.uri),
         teacher_parameters=_parameters(found, "TeacherTrainer"),
         labels=_labels(found, config.label_table),
         labels_refused=any(isinstance(error, LabelsRefused) for error in outcome.errors),
@@ -96,7 +99,17 @@ def _anomalies(artifact: lineage.Produced | None) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _student(student: StudentConfig, found: lineage.Outputs) -> StudentSummary:
+def student_summary(
+    config: RunConfig, student: StudentConfig, found: lineage.Outputs, store: mlmd.MetadataStore
+) -> StudentSummary:
+    """What became of a student: in its run and, where somebody overrode its gate, since.
+
+    Args:
+      config: The run config.
+      student: A student whose gate has judged.
+      found: The outputs of its run.
+      store: Where they were read.
+    """
     evaluation = found[f"StudentEvaluator.{student.name}"]["evaluation"].uri
     metrics = {
         model: {
@@ -105,7 +118,14 @@ def _student(student: StudentConfig, found: lineage.Outputs) -> StudentSummary:
         }
         for model, tasks in evaluation_result.metrics(evaluation).items()
     }
-    pushed = found.get(f"Pusher.{student.name}", {}).get("pushed_model")
+    gate = gate_id(student.name)
+    judged, promoted = verdict.read(found[gate]["blessing"].uri), found
+    model = found[f"StudentTrainer.{student.name}"]["model"]
+    override = overrides.newest(store, config.name, gate, model.id)
+    if override is not None and not judged.blessed:
+        judged = judged.model_copy(update={"overridden": override.why})
+        promoted = override.outputs
+    pushed = promoted.get(f"Pusher.{student.name}", {}).get("pushed_model")
     run = _record(found, f"StudentTrainer.{student.name}")
     counts = {
         "student": _parameters(found, f"StudentTrainer.{student.name}"),
@@ -117,11 +137,18 @@ def _student(student: StudentConfig, found: lineage.Outputs) -> StudentSummary:
         metrics=metrics,
         transfer=transfer(metrics),
         coverage=None if run is None else run["coverage"],
-        verdict=evaluation_result.verdict(evaluation),
+        verdict=judged,
+        serving=_serving(promoted.get(validator_id(student.name), {}).get("infra_blessing")),
         pushed=None
         if pushed is None or pushed.properties.get("pushed") != 1
         else str(pushed.properties["pushed_destination"]),
     )
+
+
+def _serving(blessing: lineage.Produced | None) -> ServingReport | None:
+    if blessing is None:
+        return None
+    return ServingReport.model_validate_json((Path(blessing.uri) / REPORT).read_text())
 
 
 def _record(found: lineage.Outputs, trainer: str) -> dict[str, float] | None:

@@ -18,12 +18,13 @@ from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, TransformGraph
 
-from tfx_distill.components.baseline_resolver import baseline_resolver
 from tfx_distill.components.chunk_executor import ChunkExecutor
 from tfx_distill.components.evaluation_config import EvaluationConfig
 from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
+from tfx_distill.components.gate_settings import GateSettings
 from tfx_distill.components.label_importer import LabelImporter
 from tfx_distill.components.model_evaluator import ModelEvaluator
+from tfx_distill.components.promotion_gate import PromotionGate
 from tfx_distill.components.span_example_gen import SpanExampleGen
 from tfx_distill.components.span_resolver import span_resolver
 from tfx_distill.components.span_validator import SpanValidator
@@ -33,12 +34,14 @@ from tfx_distill.components.teacher_resolver import model_resolver, teacher_reso
 from tfx_distill.components.vocabulary_refresher import VocabularyRefresher
 from tfx_distill.components.window_resolver import window_resolver
 from tfx_distill.datasets.logs import LogConfig
+from tfx_distill.pipeline.promotion import gate_id, promotion
 from tfx_distill.schema.config import FeaturesConfig, RunConfig, StudentConfig
 from tfx_distill.trainer import run as trainer_run
 from tfx_distill.trainer.run import TrainingJob
 
 TEACHER_TRAINER = "TeacherTrainer"
 TEACHER_EVALUATOR = "TeacherEvaluator"
+TEACHER_GATE = "TeacherGate"
 LABELER = "TeacherLabeler"
 VALIDATOR = "ExampleValidator"
 TRANSFORM = "Transform"
@@ -236,7 +239,7 @@ def _teaching(
             span=source.last,
             features=data.features,
             trainer_id=TEACHER_TRAINER,
-            evaluator_id=TEACHER_EVALUATOR if _from_blessed(config) else None,
+            gate_id=TEACHER_GATE if _from_blessed(config) else None,
         ).with_id(f"Window.{TEACHER_TRAINER}")
         nodes.append(window)
         chunks, base = window.outputs["features"], {"base_model": window.outputs["model"]}
@@ -253,16 +256,21 @@ def _teaching(
         model=trainer.outputs["model"],
         config=EvaluationConfig.of_teacher(config).model_dump_json(),
     ).with_id(TEACHER_EVALUATOR)
-    training = [trainer, evaluator]
-    given = {"model": trainer.outputs["model"], "model_blessing": evaluator.outputs["blessing"]}
+    gate = PromotionGate(
+        evaluation=evaluator.outputs["evaluation"],
+        model=trainer.outputs["model"],
+        config=GateSettings.of_teacher(config).model_dump_json(),
+    ).with_id(TEACHER_GATE)
+    training = [trainer, evaluator, gate]
+    given = {"model": trainer.outputs["model"], "model_blessing": gate.outputs["blessing"]}
     if source.online:
         after = config.labels.order == "train_then_score"
         resolver = teacher_resolver(
             span=source.last,
             trainer_id=TEACHER_TRAINER,
-            evaluator_id=TEACHER_EVALUATOR,
+            gate_id=TEACHER_GATE,
             labeler_id=LABELER,
-            judged=evaluator.outputs["blessing"] if after else None,
+            judged=gate.outputs["blessing"] if after else None,
         ).with_id("TeacherResolver")
         given = {
             "model": resolver.outputs["model"],
@@ -296,7 +304,6 @@ def _student(
 ) -> list[BaseNode]:
     """A student and its twin, trained; and its promotion."""
     labels = labeler.outputs["teacher_labels"]
-    evaluator_id = f"StudentEvaluator.{student.name}"
     nodes: list[BaseNode] = []
     trainers = {}
     for twin in (False, True):
@@ -309,7 +316,7 @@ def _student(
                 span=source.last,
                 features=data.features,
                 trainer_id=name,
-                evaluator_id=evaluator_id if blessed else None,
+                gate_id=gate_id(student.name) if blessed else None,
                 labels=labels,
             ).with_id(f"Window.{name}")
             nodes.append(window)
@@ -323,28 +330,16 @@ def _student(
             base_model=base,
             job=TrainingJob.of_student(config, student, twin=twin),
         ).with_id(name)
-    candidate, twin_trainer = trainers[False], trainers[True]
-    resolver = baseline_resolver(candidate, evaluator_id, by_span=source.online).with_id(
-        f"BaselineResolver.{student.name}"
-    )
-    evaluator = ModelEvaluator(
+    promoted = promotion(
+        config,
+        student,
         examples=data.examples,
-        model=candidate.outputs["model"],
-        baseline=resolver.outputs["model"],
-        twin=twin_trainer.outputs["model"],
-        config=EvaluationConfig.of_student(config, student).model_dump_json(),
-        **({} if teacher is None else {"teacher": teacher}),
-    ).with_id(evaluator_id)
-    pusher = tfx.components.Pusher(
-        model=candidate.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory=str(Path(config.push.directory).absolute() / student.name)
-            )
-        ),
-    ).with_id(f"Pusher.{student.name}")
-    return [*nodes, *trainers.values(), resolver, evaluator, pusher]
+        trainer=trainers[False],
+        twin_trainer=trainers[True],
+        teacher=teacher,
+        online=source.online,
+    )
+    return [*nodes, *trainers.values(), *promoted]
 
 
 def _from_blessed(config: RunConfig) -> bool:
@@ -361,9 +356,7 @@ def relabelling(config: RunConfig, span: int, teacher: int) -> list[BaseNode]:
     """
     features = span_resolver(Examples, "FeatureMaterializer", first=span, last=span)
     examples = span_resolver(Examples, "SpanExampleGen", first=span, last=span)
-    model = model_resolver(
-        model_id=teacher, trainer_id=TEACHER_TRAINER, evaluator_id=TEACHER_EVALUATOR
-    )
+    model = model_resolver(model_id=teacher, trainer_id=TEACHER_TRAINER, gate_id=TEACHER_GATE)
     # A feature table and the Transform graph that made it belong to one span.
     graph = span_resolver(TransformGraph, (TRANSFORM, REFRESHER), first=-1, last=span, newest=True)
     named = [

@@ -27,7 +27,7 @@ class Serving:
       path: Of the pushed model; None if none was ever pushed.
       span: Span that it was trained up to.
       since: When it was pushed, in seconds since the epoch.
-      refused: Spans since then in which its gate refused a successor.
+      refused: Spans since then in which a successor was refused.
     """
 
     student: str
@@ -78,7 +78,7 @@ def _serving(student: str, records: dict[int, Summary]) -> Serving:
         found = next((s for s in record.students if s.name == student), None)
         if found is None:
             continue
-        if found.pushed is None and not found.verdict.blessed:
+        if found.refused:
             refused.append(span)
         elif found.pushed is not None:
             path, at, since, refused = found.pushed, span, _written(found.pushed), []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tfx_distill.pipeline import telling
+from tfx_distill.pipeline.report_commands import after_run
 from tfx_distill.schema.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def process(
 
     with stopping.on_signals() as stop:
         runs = stream.run(config, spans=spans, students_only=students_only, stop=stop)
-        count, failed = _show(runs, log)
+        count, failed = _show(runs, config, log)
         if stop.asked:
             click.echo("Stopped. `distill run` goes on from here.", err=True)
     if not count and not stop.asked:
@@ -62,7 +63,7 @@ def watch(config_file: Path, students_only: bool, poll: float) -> None:
             stop=stop,
             waiting=lambda reason: click.echo(f"Waiting for {reason}", err=True),
         )
-        _show(runs, log)
+        _show(runs, config, log)
         if not stop.asked:
             # A span stopped the stream: somebody has to look.
             sys.exit(1)
@@ -202,8 +203,8 @@ def require_own_run_folder(config: RunConfig, *, students_only: bool) -> None:
         )
 
 
-def _show(runs: Iterable[Done], log: Path) -> tuple[int, bool]:
-    """Shows each run as it ends; how many there were, and whether anything failed."""
+def _show(runs: Iterable[Done], config: RunConfig, log: Path) -> tuple[int, bool]:
+    """Shows and reports each run as it ends; how many there were, and whether anything failed."""
     from rich.console import Console
 
     from tfx_distill.pipeline import summary
@@ -215,6 +216,7 @@ def _show(runs: Iterable[Done], log: Path) -> tuple[int, bool]:
         if done.error is not None:
             failed = True
             telling.failed(done.error, log)
+        after_run(config)
     return count, failed
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tfx_distill.components.serving_report import ServingReport
 from tfx_distill.components.verdict import Verdict
 from tfx_distill.schema.config import HIGHER_IS_BETTER, Section
 from tfx_distill.schema.errors import ConfigError
@@ -17,6 +18,8 @@ from tfx_distill.schema.errors import ConfigError
 FILE = "summary.json"
 MODELS = ("teacher", "candidate", "twin", "baseline")
 _TITLES = {"candidate": "student"}
+SHOWN_FAILURES = 20
+"""Reasons of a refusal that are printed: with many slices there can be hundreds."""
 
 Metrics = dict[str, dict[str, dict[str, float | None]]]
 """Value by model, task and metric; None where it is undefined."""
@@ -37,7 +40,9 @@ class StudentSummary(Section):
     """One student.
 
     `transfer` is (student - twin) / (teacher - twin) by task and metric; None where the teacher
-    is not better than the twin. `pushed` is the path of the pushed model, None if it was refused.
+    is not better than the twin. `serving` is how the exported model did when it was served on
+    trial; None if the run did not come to it. `pushed` is the path of the pushed model, None if it
+    was refused.
     """
 
     name: str
@@ -46,7 +51,14 @@ class StudentSummary(Section):
     transfer: dict[str, dict[str, float | None]]
     coverage: float | None
     verdict: Verdict
+    serving: ServingReport | None = None
     pushed: str | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gate, or the trial of serving it, kept the student from being pushed."""
+        unfit = self.serving is not None and not self.serving.blessed
+        return self.pushed is None and (unfit or not self.verdict.blessed)
 
 
 class LabelSummary(Section):
@@ -230,6 +242,10 @@ def _show_student(student: StudentSummary, summary: Summary, console: Console) -
     if student.coverage is not None:
         console.print(f"Label coverage {student.coverage:.2%}")
     _show_verdict(f"Student {student.name}", student.verdict, console)
+    # Of a student that its gate refused, the trial only says that there was none.
+    let_through = student.verdict.blessed or student.verdict.overridden is not None
+    if let_through and student.serving is not None:
+        _show_serving(student.serving, console)
     console.print(
         f"[green]Pushed to {escape(student.pushed)}[/green]"
         if student.pushed
@@ -241,12 +257,32 @@ def _show_student(student: StudentSummary, summary: Summary, console: Console) -
 
 def _show_verdict(title: str, verdict: Verdict, console: Console) -> None:
     if verdict.blessed:
-        against = f", against its {verdict.baseline}" if verdict.baseline else ""
-        console.print(f"{title}: [green]blessed[/green] ({len(verdict.checks)} checks{against})")
+        against = f" against its {' and its '.join(verdict.others)}" if verdict.others else ""
+        left_out = f", {len(verdict.not_judged)} not judged" if verdict.not_judged else ""
+        count = len(verdict.checks)
+        console.print(f"{title}: [green]blessed[/green] ({count} checks{against}{left_out})")
+    else:
+        console.print(f"{title}: [red]refused[/red]")
+    if verdict.overridden is not None:
+        why = verdict.overridden
+        sentence = f"Let through by {why.by} at {why.at}: {why.because}"
+        console.print(f"  [yellow]{escape(sentence)}[/yellow]", highlight=False)
+    _show_failures(verdict.failures, console)
+
+
+def _show_serving(serving: ServingReport, console: Console) -> None:
+    if serving.blessed:
+        console.print(f"Serving: [green]fit[/green] ({len(serving.checks)} checks)")
         return
-    console.print(f"{title}: [red]refused[/red]")
-    for sentence in verdict.failures:
+    console.print("Serving: [red]unfit[/red]")
+    _show_failures(serving.failures, console)
+
+
+def _show_failures(sentences: tuple[str, ...], console: Console) -> None:
+    for sentence in sentences[:SHOWN_FAILURES]:
         console.print(f"  - {escape(sentence)}", highlight=False)
+    if len(sentences) > SHOWN_FAILURES:
+        console.print(f"  - and {len(sentences) - SHOWN_FAILURES} more, all in the summary's file")
 
 
 def _show_steps(summary: Summary, console: Console) -> None:

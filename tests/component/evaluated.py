@@ -1,4 +1,4 @@
-"""Examples, models and runs of the ModelEvaluator, for its tests."""
+"""Examples, models and runs of the ModelEvaluator and of the PromotionGate, for their tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import tensorflow as tf
 from tfx.types import standard_artifacts
 
 from tfx_distill.components.evaluation_config import EvaluationConfig
+from tfx_distill.components.gate_settings import GateSettings
 from tfx_distill.components.model_evaluator import ModelEvaluator
+from tfx_distill.components.promotion_gate import PromotionGate
 from tfx_distill.schema.config import FeaturesConfig, TaskConfig, Threshold
 
 BEAM = ["--runner=FnApiRunner", "--sdk_container_image=unused"]
@@ -32,15 +34,29 @@ FEATURES = FeaturesConfig.model_validate(
 )
 
 
-def config(*thresholds: Threshold, **changes: Any) -> EvaluationConfig:
+def config(**changes: Any) -> EvaluationConfig:
     return EvaluationConfig(
         **{
             "candidate": "compact",
             "features": FEATURES,
             "tasks": (CLICK, WATCH),
+            "slices": ("device", "new_item"),
+            "ndcg_at": 3,
+            **changes,
+        }
+    )
+
+
+def settings(*thresholds: Threshold, **changes: Any) -> GateSettings:
+    """For a gate of what `config` evaluates; some slices have fewer than 60 of the 100 queries."""
+    return GateSettings(
+        **{
+            "candidate": "compact",
+            "kinds": {"click": "binary", "watch": "regression"},
             "thresholds": thresholds,
             "slices": ("device", "new_item"),
             "ndcg_at": 3,
+            "min_slice_queries": 60,
             **changes,
         }
     )
@@ -125,20 +141,38 @@ def artifact(kind: Any, uri: str | Path, number: int = 1) -> Any:
     return made
 
 
-def run(root: Path, examples: str, settings: EvaluationConfig, **models: str) -> tuple[str, Any]:
-    """Runs the executor; returns the evaluation's folder and the blessing."""
+MODEL_IDS = {"model": 10, "baseline": 11, "twin": 12, "teacher": 13}
+
+
+def run(root: Path, examples: str, wanted: EvaluationConfig, **models: str) -> str:
+    """Runs the ModelEvaluator; returns the folder of the evaluation."""
     executor = ModelEvaluator.EXECUTOR_SPEC.executor_class
     context = executor.Context(beam_pipeline_args=BEAM, tmp_dir=str(root), unique_id="1")
     evaluation = artifact(standard_artifacts.ModelEvaluation, root / "evaluation")
-    blessing = artifact(standard_artifacts.ModelBlessing, root / "blessing")
     inputs = {"examples": [artifact(standard_artifacts.Examples, examples)], "baseline": []}
-    inputs |= {
-        name: [artifact(standard_artifacts.Model, uri, 10 + i)]
-        for i, (name, uri) in enumerate(models.items())
-    }
     executor(context).Do(
-        inputs,
-        {"evaluation": [evaluation], "blessing": [blessing]},
-        {"config": settings.model_dump_json()},
+        inputs | _given(models),
+        {"evaluation": [evaluation]},
+        {"config": wanted.model_dump_json()},
     )
-    return evaluation.uri, blessing
+    return str(evaluation.uri)
+
+
+def judge(root: Path, evaluation: str, wanted: GateSettings, **models: str) -> Any:
+    """Runs the PromotionGate; returns the blessing."""
+    executor = PromotionGate.EXECUTOR_SPEC.executor_class
+    blessing = artifact(standard_artifacts.ModelBlessing, root / "blessing")
+    stored = artifact(standard_artifacts.ModelEvaluation, evaluation)
+    executor(executor.Context(tmp_dir=str(root), unique_id="1")).Do(
+        {"evaluation": [stored], "baseline": [], "twin": []} | _given(models),
+        {"blessing": [blessing]},
+        {"config": wanted.model_dump_json()},
+    )
+    return blessing
+
+
+def _given(models: Mapping[str, str]) -> dict[str, list[Any]]:
+    return {
+        name: [artifact(standard_artifacts.Model, uri, MODEL_IDS[name])]
+        for name, uri in models.items()
+    }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from served_on_trial import Trials
 from small_examples import made
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -11,25 +12,35 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable.input_resolution.exceptions import InputResolutionError
-from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing
 
 from tfx_distill.components.baseline_resolver import BlessedBefore, baseline_resolver
 from tfx_distill.pipeline import lineage, local_runner
 
 
-def resolve(candidate: list[int], models: list[int], blessings: list[tuple[int, int]]) -> Any:
-    """Ids of the model and the blessing that are picked; blessings are (model id, blessed)."""
+def resolve(
+    candidate: list[int],
+    models: list[int],
+    blessings: list[tuple[int, int]],
+    trials: list[tuple[int, int]] | None = None,
+) -> Any:
+    """Ids of the model and the blessing that are picked; blessings are (model id, blessed).
+
+    Without `trials`, of the same form, every model can be served.
+    """
+    trial = Trials([(number, 1) for number in models] if trials is None else trials)
     given = {
         "candidate": [made(Model, f"model/{number}", number) for number in candidate],
         "model": [made(Model, f"model/{number}", number) for number in models],
         "model_blessing": [],
+        "infra_blessing": trial.blessings,
     }
     for place, (number, blessed) in enumerate(blessings):
         blessing = made(ModelBlessing, f"blessing/{place}", 100 + place)
         blessing.set_int_custom_property("blessed", blessed)
         blessing.set_int_custom_property("current_model_id", number)
         given["model_blessing"].append(blessing)
-    found = BlessedBefore().resolve_artifacts(None, given)
+    found = BlessedBefore().resolve_artifacts(trial, given)
     assert [model.id for model in found["candidate"]] == candidate
     return [m.id for m in found["model"]], [b.id for b in found["model_blessing"]]
 
@@ -63,6 +74,26 @@ def test_the_newest_older_blessed_model_is_picked(
     assert resolve([9], models, blessings) == picked
 
 
+@pytest.mark.parametrize(
+    ("trials", "picked"),
+    [
+        # The newest that its gate blessed was too slow, or was never tried.
+        ([(3, 1), (5, 0)], ([3], [100])),
+        ([(3, 1)], ([3], [100])),
+        ([(3, 0), (5, 0)], ([], [])),
+        ([], ([], [])),
+        # Once in service, a model stays what there is to beat.
+        ([(3, 1), (5, 1), (5, 0)], ([5], [101])),
+        # Being servable is not enough: its gate refused number 4.
+        ([(3, 1), (4, 1)], ([3], [100])),
+    ],
+)
+def test_a_model_that_could_not_be_served_is_not_what_there_is_to_beat(
+    trials: list[tuple[int, int]], picked: Any
+) -> None:
+    assert resolve([9], [3, 4, 5], [(3, 1), (5, 1), (4, 0)], trials) == picked
+
+
 def test_without_a_candidate_there_is_no_baseline() -> None:
     assert resolve([], [3], [(3, 1)]) == ([], [])
 
@@ -84,6 +115,17 @@ def Judge(  # noqa: N802
     blessing.set_int_custom_property("compared_with", baseline.id if baseline else 0)
 
 
+@component
+def Serve(  # noqa: N802
+    model: InputArtifact[Model],
+    model_blessing: InputArtifact[ModelBlessing],
+    infra_blessing: OutputArtifact[InfraBlessing],
+    fit: Parameter[int],
+    baseline: InputArtifact[Model] = None,
+) -> None:
+    infra_blessing.set_int_custom_property("blessed", fit)
+
+
 def run(folder: Path, nodes: list[Any]) -> tuple[local_runner.Outcome, Any]:
     """Runs a pipeline; returns what became of it and the output of Judge."""
     connection = metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
@@ -101,15 +143,17 @@ def run(folder: Path, nodes: list[Any]) -> tuple[local_runner.Outcome, Any]:
     return outcome, lineage.outputs(store, outcome.run_id).get("Judge", {}).get("blessing")
 
 
-def run_student(folder: Path, number: int, *, blessed: int) -> tuple[str, int, int]:
+def run_student(folder: Path, number: int, *, blessed: int, fit: int = 1) -> tuple[str, int, int]:
     """A pipeline shaped like a student's: state of Judge, the model it judged and the baseline."""
     train = Train(number=number)
-    resolver = baseline_resolver(train, "Judge").with_id("BaselineResolver")
-    judge = Judge(model=train.outputs["model"], baseline=resolver.outputs["model"], blessed=blessed)
-    outcome, blessing = run(folder, [train, resolver, judge])
+    resolver = baseline_resolver(train, "Judge", "Serve").with_id("BaselineResolver")
+    model, baseline = train.outputs["model"], resolver.outputs["model"]
+    judge = Judge(model=model, baseline=baseline, blessed=blessed)
+    serve = Serve(model=model, baseline=baseline, model_blessing=judge.outputs["blessing"], fit=fit)
+    outcome, blessing = run(folder, [train, resolver, judge, serve])
     assert outcome.error is None
     properties = blessing.properties
-    return outcome.steps[-1].state, properties["current_model_id"], properties["compared_with"]
+    return outcome.steps[2].state, properties["current_model_id"], properties["compared_with"]
 
 
 def test_a_stream_of_students_is_compared_with_what_was_blessed_before(tmp_path: Path) -> None:
@@ -122,8 +166,10 @@ def test_a_stream_of_students_is_compared_with_what_was_blessed_before(tmp_path:
     _, third, baseline = run_student(tmp_path, 3, blessed=1)
     assert baseline == first  # the second was refused
     assert run_student(tmp_path, 3, blessed=1) == ("cached", third, first)
-    _, fourth, baseline = run_student(tmp_path, 4, blessed=1)
+    _, fourth, baseline = run_student(tmp_path, 4, blessed=1, fit=0)
     assert baseline == third != fourth
+    _, fifth, baseline = run_student(tmp_path, 5, blessed=1)
+    assert baseline == third != fifth  # the fourth could not be served
 
 
 class Broken(BlessedBefore):

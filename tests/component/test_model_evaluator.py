@@ -1,16 +1,14 @@
-"""The ModelEvaluator on real examples, SavedModels, Beam, TFMA and ML Metadata."""
+"""The ModelEvaluator on real examples, SavedModels, Beam and TFMA."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import tensorflow_model_analysis as tfma
 from evaluated import (
-    BEAM,
     CLICK,
     FEATURES,
     ROWS,
@@ -21,15 +19,11 @@ from evaluated import (
 )
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 from tensorflow_model_analysis.view import util as view
-from tfx import v1 as tfx
-from tfx.components.pusher.executor import Executor as Pusher
-from tfx.orchestration import metadata
-from tfx.types import standard_artifacts
 
 from tfx_distill.components import evaluation_result, evaluation_steps
 from tfx_distill.components.evaluation_config import EvaluationConfig
-from tfx_distill.components.model_evaluator import ModelEvaluator
-from tfx_distill.schema.config import RunConfig, Threshold
+from tfx_distill.components.gate_settings import GateSettings
+from tfx_distill.schema.config import RunConfig
 
 
 def frame(evaluation: str) -> pl.DataFrame:
@@ -37,18 +31,14 @@ def frame(evaluation: str) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def four(world: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
-    """All four models, and thresholds that the candidate meets; partitions smaller than shards."""
-    settings = config(
-        Threshold(task="click", metric="auc", min=0.7, max_regression=0.0),
-        Threshold(task="watch", metric="mse", max=10, max_regression=0.0),
-    )
+def four(world: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An evaluation of all four models; its partitions are smaller than the shards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation_steps, "PARTITION_ROWS", 250)
         return run(
             tmp_path_factory.mktemp("four"),
             world["examples"],
-            settings,
+            config(),
             model=world["good"],
             baseline=world["poor"],
             twin=world["poor"],
@@ -79,14 +69,13 @@ def recomputed(part: pl.DataFrame, model: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("model", ["candidate", "baseline", "twin", "teacher"])
-def test_metrics_equal_scikit_learn_overall_and_by_slice(four: tuple[str, Any], model: str) -> None:
-    evaluation, _ = four
-    rows = frame(evaluation)
+def test_metrics_equal_scikit_learn_overall_and_by_slice(four: str, model: str) -> None:
+    rows = frame(four)
     slices = {"": rows} | {
         f"{name}={value}": rows.filter(pl.col(name) == value)
         for name, value in [("device", "phone"), ("device", "tv"), ("new_item", 0), ("new_item", 1)]
     }
-    found = evaluation_result.sliced_metrics(evaluation)
+    found = evaluation_result.sliced_metrics(four)
     # Where the device is missing, an example is in no slice of devices.
     assert found.keys() == slices.keys()
     for name, part in slices.items():
@@ -94,17 +83,15 @@ def test_metrics_equal_scikit_learn_overall_and_by_slice(four: tuple[str, Any], 
         assert found[name][model]["click"] == expected, name
     used = rows.filter(pl.col("weight_watch") > 0)
     errors = (used[f"{model}/watch"] - used["label_watch"]).to_numpy()
-    watch = evaluation_result.metrics(evaluation)[model]["watch"]
+    watch = evaluation_result.metrics(four)[model]["watch"]
     assert watch["mse"] == pytest.approx(np.mean(errors**2), rel=1e-5)
     assert watch["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-5)
     assert watch["weighted_example_count"] == len(used) < ROWS == watch["example_count"]
     assert "auc" not in watch
 
 
-def test_stored_predictions_are_those_of_the_model(
-    four: tuple[str, Any], world: dict[str, str]
-) -> None:
-    rows = frame(four[0])
+def test_stored_predictions_are_those_of_the_model(four: str, world: dict[str, str]) -> None:
+    rows = frame(four)
     data = logged()
     assert rows["example_id"].to_list() == data["example_id"]
     assert rows["query_id"].to_list() == data["query_id"]
@@ -122,114 +109,37 @@ def test_stored_predictions_are_those_of_the_model(
     np.testing.assert_allclose(rows["label_watch"], watched, rtol=1e-6)
 
 
-def test_tfma_reads_the_result_and_renders_it(four: tuple[str, Any]) -> None:
-    evaluation, _ = four
-    result = tfma.load_eval_result(evaluation, model_name="candidate")
+def test_tfma_reads_the_result_and_renders_it(four: str) -> None:
+    result = tfma.load_eval_result(four, model_name="candidate")
     values = dict(result.slicing_metrics)[()]
-    ours = evaluation_result.metrics(evaluation)["candidate"]
+    ours = evaluation_result.metrics(four)["candidate"]
     assert values["click"][""]["auc"]["doubleValue"] == ours["click"]["auc"]
-    difference = (
-        ours["click"]["auc"] - evaluation_result.metrics(evaluation)["baseline"]["click"]["auc"]
-    )
+    difference = ours["click"]["auc"] - evaluation_result.metrics(four)["baseline"]["click"]["auc"]
     assert values["click"][""]["auc_diff"]["doubleValue"] == pytest.approx(difference)
     assert {tuple(name) for name, _ in result.slicing_metrics} >= {(), (("device", "tv"),)}
     shown = view.get_slicing_metrics(result.slicing_metrics, slicing_column="device")
     assert {row["slice"] for row in shown} == {"device:phone", "device:tv"}
-    everyone = tfma.load_eval_results(evaluation)
+    everyone = tfma.load_eval_results(four)
     assert len(everyone.get_results()) == 4
 
 
-def test_a_blessing_as_the_stock_evaluator_writes_it(
-    four: tuple[str, Any], world: dict[str, str]
-) -> None:
-    evaluation, blessing = four
-    assert [f.name for f in Path(blessing.uri).iterdir()] == ["BLESSED"]
-    assert blessing.get_int_custom_property("blessed") == 1
-    assert blessing.get_string_custom_property("current_model") == world["good"]
-    assert blessing.get_int_custom_property("current_model_id") == 10
-    assert blessing.get_string_custom_property("baseline_model") == world["poor"]
-    assert blessing.get_int_custom_property("baseline_model_id") == 11
-    assert Pusher().CheckBlessing({"model_blessing": [blessing]})
-    verdict = evaluation_result.verdict(evaluation)
-    assert verdict.blessed
-    assert verdict.baseline == "baseline"
-    assert len(verdict.checks) == 4
-
-
-def test_refused_against_the_twin(world: dict[str, str], tmp_path: Path) -> None:
-    settings = config(Threshold(task="click", metric="auc", max_regression=0.05))
-    evaluation, blessing = run(
-        tmp_path, world["examples"], settings, model=world["poor"], twin=world["good"]
-    )
-    verdict = evaluation_result.verdict(evaluation)
-    assert (verdict.blessed, verdict.baseline) == (False, "twin")
-    assert "No model was blessed before. The undistilled twin" in verdict.baseline_reason
-    assert "of the twin" in verdict.failures[0]
-    assert [f.name for f in Path(blessing.uri).iterdir()] == ["NOT_BLESSED"]
-    assert blessing.get_int_custom_property("blessed") == 0
-    assert blessing.get_string_custom_property("baseline_model") == world["good"]
-    assert not Pusher().CheckBlessing({"model_blessing": [blessing]})
-
-
-def test_in_a_pipeline_the_next_run_is_compared_with_what_was_blessed(
-    world: dict[str, str], tmp_path: Path
-) -> None:
-    store = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / "db"))
-
-    def once(model: str) -> str:
-        examples = tfx.dsl.Importer(
-            source_uri=world["examples"],
-            artifact_type=standard_artifacts.Examples,
-            properties={"split_names": '["train", "eval"]'},
-        ).with_id("Examples")
-        trainer, twin = (
-            tfx.dsl.Importer(
-                source_uri=uri, artifact_type=standard_artifacts.Model, reimport=True
-            ).with_id(name)
-            for name, uri in (("Student", model), ("Twin", world["poor"]))
-        )
-        newest = tfx.dsl.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-            model=tfx.dsl.Channel(type=standard_artifacts.Model, producer_component_id="Student"),
-            model_blessing=tfx.dsl.Channel(
-                type=standard_artifacts.ModelBlessing, producer_component_id="Evaluator"
-            ),
-        ).with_id("Blessed")
-        evaluator = ModelEvaluator(
-            examples=examples.outputs["result"],
-            model=trainer.outputs["result"],
-            twin=twin.outputs["result"],
-            baseline=newest.outputs["model"],
-            config=config(
-                Threshold(task="click", metric="auc", max_regression=0.01), slices=()
-            ).model_dump_json(),
-        ).with_id("Evaluator")
-        pipeline = tfx.dsl.Pipeline(
-            pipeline_name="p",
-            pipeline_root=str(tmp_path / "root"),
-            components=[examples, trainer, twin, newest, evaluator],
-            metadata_connection_config=store,
-            beam_pipeline_args=BEAM,
-        )
-        tfx.orchestration.LocalDagRunner().run(pipeline)
-        with metadata.Metadata(store) as mlmd:
-            found = mlmd.store.get_artifacts_by_type("ModelEvaluation")
-        return str(max(found, key=lambda a: a.id).uri)
-
-    first = evaluation_result.verdict(once(world["good"]))
-    assert (first.blessed, first.baseline) == (True, "twin")
-    second = evaluation_result.verdict(once(world["poor"]))
-    assert (second.blessed, second.baseline) == (False, "baseline")
-    # The refused model is not what the next one has to beat.
-    third = evaluation_result.verdict(once(world["good"]))
-    assert (third.blessed, third.baseline) == (True, "baseline")
-    assert third.checks[0].candidate == third.checks[0].baseline == first.checks[0].candidate
+def test_what_was_compared_is_stored(four: str, world: dict[str, str], tmp_path: Path) -> None:
+    found = evaluation_result.evaluated(four)
+    both = ("click", "watch")
+    assert found.models == dict.fromkeys(("candidate", "baseline", "twin", "teacher"), both)
+    assert (found.in_service, found.baseline) == (True, "baseline")
+    assert found.reason == "The baseline is the latest blessed model."
+    first = run(tmp_path, world["examples"], config(slices=()), model=world["good"])
+    found = evaluation_result.evaluated(first)
+    assert (list(found.models), found.in_service, found.baseline) == (["candidate"], False, None)
+    assert found.reason == "No model was blessed before. There is no undistilled twin either."
 
 
 def test_each_model_gets_its_part_of_the_run_config() -> None:
     run_config = RunConfig.model_validate(
         {
             "name": "r",
+            "seed": 5,
             "data": {
                 "spans": "{SPAN}/{split}",
                 "example_id": "i",
@@ -249,6 +159,11 @@ def test_each_model_gets_its_part_of_the_run_config() -> None:
                     {"task": "watch", "metric": "mse", "max": 1},
                 ],
                 "slices": ["device"],
+                "ndcg_at": 7,
+                "first": "accept",
+                "confidence": 0.9,
+                "replicates": 1500,
+                "min_slice_queries": 33,
             },
             "push": {"directory": "out"},
         }
@@ -256,7 +171,16 @@ def test_each_model_gets_its_part_of_the_run_config() -> None:
     both, one = (EvaluationConfig.of_student(run_config, s) for s in run_config.students)
     assert [t.name for t in both.tasks] == ["click", "watch"]
     assert [t.name for t in one.tasks] == ["click"]
-    assert [t.task for t in one.thresholds] == ["click"]
     teacher = EvaluationConfig.of_teacher(run_config)
-    assert [t.min or t.max for t in teacher.thresholds] == [0.7, 1]
-    assert (teacher.candidate, teacher.slices, teacher.ndcg_at) == ("teacher", ("device",), 10)
+    assert (teacher.candidate, teacher.slices, teacher.ndcg_at) == ("teacher", ("device",), 7)
+    gates = [GateSettings.of_student(run_config, s) for s in run_config.students]
+    assert [t.task for t in gates[0].thresholds] == ["click", "watch"]
+    assert [t.task for t in gates[1].thresholds] == ["click"]
+    assert (gates[1].kinds, gates[1].candidate) == ({"click": "binary"}, "one")
+    of_teacher = GateSettings.of_teacher(run_config)
+    assert [t.min or t.max for t in of_teacher.thresholds] == [0.7, 1]
+    # The rest is the same for all, and none of it is left at a default.
+    for gate in (*gates, of_teacher):
+        assert (gate.slices, gate.ndcg_at, gate.first) == (("device",), 7, "accept")
+        assert (gate.confidence, gate.replicates) == (0.9, 1500)
+        assert (gate.min_slice_queries, gate.seed) == (33, 5)

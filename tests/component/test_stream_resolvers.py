@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from served_on_trial import Trials
 from small_examples import made
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, TransformGraph
 
@@ -207,10 +208,12 @@ def test_a_refreshed_transform_graph_counts_only_in_later_spans() -> None:
 
 def test_on_a_stream_the_baseline_is_of_an_earlier_span_whenever_it_was_trained() -> None:
     # Span 2 was run again (id 30) after span 3 had been pushed.
+    trials = Trials([(20, 1), (30, 1), (22, 1)])
     given = {
         "candidate": models((3, 22)),
         "model": models((1, 20), (2, 30), (3, 22)),
         "model_blessing": blessings((20, 1), (30, 1), (22, 1)),
+        "infra_blessing": trials.blessings,
     }
-    assert ids(BlessedBefore(by_span=True).resolve_artifacts(None, given)["model"]) == [30]
-    assert ids(BlessedBefore().resolve_artifacts(None, given)["model"]) == [20]
+    assert ids(BlessedBefore(by_span=True).resolve_artifacts(trials, given)["model"]) == [30]
+    assert ids(BlessedBefore().resolve_artifacts(trials, given)["model"]) == [20]

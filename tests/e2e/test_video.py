@@ -126,7 +126,7 @@ def served(tiny_run, tmp_path_factory):
 @pytest.mark.smoke
 def test_every_component_ran(tiny_run):
     assert {step.state for step in tiny_run.summary.steps} == {"ran"}
-    assert len(tiny_run.summary.steps) == 9 + 5 * 2
+    assert len(tiny_run.summary.steps) == 10 + 7 * 2
 
 
 def test_both_signatures_answer_alike_with_tensorflow_alone(served, tiny_run):
@@ -218,7 +218,8 @@ def test_a_stricter_gate_refuses_without_training_anew(copied, tiny_run):
     assert error is None
     states = {step.component: step.state for step in summary.steps}
     assert states["StudentTrainer.compact"] == states["TeacherLabeler"] == "cached"
-    assert states["StudentEvaluator.compact"] == "ran"
+    assert states["StudentEvaluator.compact"] == "cached"
+    assert states["StudentGate.compact"] == "ran"
     for student in summary.students:
         assert student.pushed is None
         assert not student.verdict.blessed

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tfx_distill.components.verdict import Check, Verdict
+from tfx_distill.components.serving_report import ServingCheck, ServingReport
+from tfx_distill.components.verdict import Check, NotJudged, Override, Verdict
 from tfx_distill.pipeline import summary as summaries
 from tfx_distill.pipeline.summary import StepSummary, StudentSummary, Summary
 from tfx_distill.schema.errors import ConfigError
@@ -81,11 +82,10 @@ def check(sentence: str, *, passed: bool) -> Check:
     return Check(
         task="click",
         metric="auc",
-        rule="min",
-        bound=0.9,
-        candidate=0.7,
-        baseline=None,
-        compared_with=None,
+        rule="max_regression",
+        allowed=0.1,
+        other="twin",
+        value=0.7,
         passed=passed,
         sentence=sentence,
     )
@@ -99,7 +99,16 @@ def verdict(*failures: str) -> Verdict:
         baseline="twin",
         baseline_reason="Nothing is in service yet.",
         checks=checks,
+        confidence=0.95,
+        replicates=1000,
+        seed=0,
     )
+
+
+def served(*failures: str) -> ServingReport:
+    checks = [ServingCheck(rule="serves", passed=True, sentence="It loads.")]
+    checks += [ServingCheck(rule="max_p99_ms", passed=False, sentence=text) for text in failures]
+    return ServingReport.of("compact", checks)
 
 
 def student(**changes: Any) -> StudentSummary:
@@ -115,6 +124,7 @@ def student(**changes: Any) -> StudentSummary:
             "transfer": {"click": {"auc": 0.4249, "log_loss": None}},
             "coverage": 0.987654,
             "verdict": verdict(),
+            "serving": served(),
             "pushed": "/serving/compact/17",
         }
         | changes
@@ -219,7 +229,8 @@ def test_models_stand_side_by_side() -> None:
         assert parameters in text
     assert "Label table /runs/labels, version 2" in text
     assert "Label coverage 98.77%" in text
-    assert "Student compact: blessed (1 checks, against its twin)" in text
+    assert "Student compact: blessed (1 checks against its twin)" in text
+    assert "Serving: fit (1 checks)" in text
     assert "Pushed to /serving/compact/17" in text
     assert ["Transform", "ran", "20.0", "31.0", "1,234"] in cells
     assert ["TeacherTrainer", "cached", "0.2", "0.1", "900"] in cells
@@ -228,13 +239,51 @@ def test_models_stand_side_by_side() -> None:
 
 def test_a_refused_student_is_shown_with_its_reasons() -> None:
     reasons = ("auc of click is 0.7; at least 0.9 is required.", "mse [of] watch [/] is too high.")
-    text = shown(summary(students=(student(verdict=verdict(*reasons), pushed=None),)))
+    unserved = served("The gate refused compact: it was not measured.")
+    refused = student(verdict=verdict(*reasons), serving=unserved, pushed=None)
+    text = shown(summary(students=(refused,)))
     assert "Student compact: refused" in text
     for reason in reasons:
         assert f"  - {reason}" in text
     assert "Not pushed" in text
     assert "Pushed to" not in text
     assert "fine" not in text
+    assert "not measured" not in text
+    assert refused.refused
+
+
+def test_of_many_reasons_the_first_are_shown() -> None:
+    reasons = [f"reason {number:02d} is bad." for number in range(25)]
+    text = shown(summary(students=(student(verdict=verdict(*reasons), pushed=None),)))
+    assert [reason in text for reason in reasons] == [True] * 20 + [False] * 5
+    assert "and 5 more" in text
+
+
+def test_a_student_that_cannot_be_served_is_shown_with_its_reasons() -> None:
+    slow = student(serving=served("It is slow."), pushed=None)
+    text = shown(summary(students=(slow,)))
+    assert "Student compact: blessed" in text
+    assert "Serving: unfit\n  - It is slow." in text
+    assert "Not pushed" in text
+    assert slow.refused
+
+
+def test_a_student_that_the_pusher_was_not_asked_about_is_not_refused() -> None:
+    assert not student(pushed=None, serving=None).refused
+    assert not student().refused
+
+
+def test_slices_that_were_left_out_and_who_overrode_a_verdict_are_shown() -> None:
+    small = NotJudged(
+        task="click", metric="auc", slice="tv", other="twin", queries=3, sentence="too small"
+    )
+    why = Override(because="a [hot] fix", by="ada", at="2024-01-01T00:00:00Z")
+    changes = {"blessed": True, "not_judged": (small, small), "overridden": why}
+    overridden = verdict("mse is too high.").model_copy(update=changes)
+    text = shown(summary(students=(student(verdict=overridden),)))
+    assert "blessed (2 checks against its twin, 2 not judged)" in text
+    assert "Let through by ada at 2024-01-01T00:00:00Z: a [hot] fix" in text
+    assert "  - mse is too high." in text
 
 
 def test_a_run_that_failed_early_is_shown_as_far_as_it_came() -> None:

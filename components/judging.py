@@ -1,0 +1,325 @@
+"""The rules of the PromotionGate: from thresholds, metrics and intervals to a verdict.
+
+A model may replace another only if it is *shown* not to lose more than is allowed: what counts is
+not the difference that was measured but the lower bound of what it may truly be. All comparisons of
+a candidate are bounded together: the more of them there are, the more of them look bad, or good, by
+chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from tfx_distill.components import verdict_words as words
+from tfx_distill.components.bootstrap_result import Bootstrap, Difference, Key
+from tfx_distill.components.evaluation_result import OVERALL, ByModel, Evaluated
+from tfx_distill.components.gate_settings import GateSettings
+from tfx_distill.components.verdict import Check, NotJudged, Rule, Verdict
+from tfx_distill.schema.config import HIGHER_IS_BETTER, Threshold
+
+CANDIDATE = "candidate"
+
+Metrics = Mapping[str, ByModel]
+"""Value by slice, model, task and metric; NaN where it is undefined."""
+
+_POWER = NormalDist().inv_cdf(0.8)
+"""In 80% of all cases a normal variable is less than this many deviations above its mean."""
+
+
+def judge(
+    settings: GateSettings, evaluated: Evaluated, metrics: Metrics, bootstrap: Bootstrap
+) -> Verdict:
+    """Holds a candidate against every condition of every threshold.
+
+    - `min` and `max` are limits of the value over all examples.
+    - `max_regression` is judged against the model in service *and* against the undistilled twin,
+      over all examples and on each slice (there `max_slice_regression`, where it is given): the
+      simultaneous lower bound of the difference must not be below what is allowed.
+
+    Every task is judged alike, distilled or not: a task without distillation that shares layers
+    with a distilled one must not pay for it.
+
+    A value over all examples that is undefined fails. Slices of few queries, or without a value,
+    are listed as not judged. Without any threshold nothing is blessed.
+
+    Args:
+      settings: The thresholds, and how sure the gate has to be.
+      evaluated: Which models there are. A task that the model in service lacks is compared with the
+        twin alone, so that a task added to a student can pass.
+      metrics: Of these models.
+      bootstrap: Of these models, on the same examples.
+    """
+    return _Case(settings, evaluated, metrics, bootstrap).verdict()
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What a difference that can be judged consists of; `gain` is how much better the candidate is.
+
+    `error` is the standard error of the gain.
+    """
+
+    value: float
+    other_value: float
+    gain: float
+    error: float
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One candidate before the gate."""
+
+    settings: GateSettings
+    evaluated: Evaluated
+    metrics: Metrics
+    bootstrap: Bootstrap
+
+    def verdict(self) -> Verdict:
+        compared = [
+            (threshold, difference)
+            for threshold in self.settings.thresholds
+            for difference in self._compared(threshold)
+        ]
+        numbers = {d.key: found for _, d in compared if (found := self._numbers(d)) is not None}
+        bounds: Mapping[Key, float] = {}
+        critical = None
+        if numbers:
+            together = self.bootstrap.lower_bounds(list(numbers), self.settings.confidence)
+            bounds, critical = together.by_key, together.critical
+        checks: list[Check] = []
+        not_judged: list[NotJudged] = []
+        for threshold in self.settings.thresholds:
+            checks += self._limits(threshold)
+            if threshold.max_regression is not None and not self._others(threshold):
+                checks.append(self._alone(threshold))
+            for difference in (d for other, d in compared if other is threshold):
+                key = difference.key
+                if key in numbers and critical is not None:
+                    checks.append(
+                        self._comparison(threshold, difference, numbers[key], bounds[key], critical)
+                    )
+                elif difference.slice == OVERALL:
+                    checks.append(self._undefined(threshold, difference))
+                else:
+                    not_judged.append(self._not_judged(threshold, difference))
+        return Verdict(
+            candidate=self.settings.candidate,
+            blessed=bool(checks) and all(check.passed for check in checks),
+            baseline=None if self._is_accepted else self.evaluated.baseline,
+            baseline_reason=words.ACCEPTED if self._is_accepted else self.evaluated.reason,
+            checks=tuple(checks),
+            not_judged=tuple(not_judged),
+            confidence=self.settings.confidence,
+            critical=critical,
+            replicates=self.settings.replicates,
+            seed=self.settings.seed,
+        )
+
+    @property
+    def _is_accepted(self) -> bool:
+        """Whether the candidate is the first one, and needs no comparison."""
+        return self.settings.first == "accept" and not self.evaluated.in_service
+
+    def _others(self, threshold: Threshold) -> list[str]:
+        """The models that a task of the candidate is compared with."""
+        pair = () if self._is_accepted else ("baseline", "twin")
+        return [o for o in pair if threshold.task in self.evaluated.models.get(o, ())]
+
+    def _compared(self, threshold: Threshold) -> list[Difference]:
+        """The differences that a threshold is about; of each model all examples come first."""
+        if threshold.max_regression is None:
+            return []
+        others = self._others(threshold)
+        about = (threshold.task, threshold.metric)
+        found = [d for d in self.bootstrap.differences if (d.task, d.metric) == about]
+        found = sorted((d for d in found if d.other in others), key=lambda d: (d.other, d.slice))
+        whole = [d.other for d in found if d.slice == OVERALL]
+        if whole != others:
+            # Nothing would then stand between a candidate and its blessing.
+            raise ValueError(f"the bootstrap compares {about} with {whole}, not with {others}")
+        return found
+
+    def _numbers(self, difference: Difference) -> _Numbers | None:
+        """The numbers of a difference; None if it is undefined, or its slice too small."""
+        value = self._value(difference.task, difference.metric, difference.slice, CANDIDATE)
+        other = self._value(difference.task, difference.metric, difference.slice, difference.other)
+        is_small = difference.queries < self.settings.min_slice_queries
+        if (
+            (is_small and difference.slice != OVERALL)
+            or value is None
+            or other is None
+            or difference.value is None
+            or difference.standard_error is None
+        ):
+            return None
+        sign = 1 if HIGHER_IS_BETTER[difference.metric] else -1
+        return _Numbers(value, other, sign * difference.value, difference.standard_error)
+
+    def _limits(self, threshold: Threshold) -> Iterator[Check]:
+        """The checks of `min` and `max`."""
+        about = (OVERALL, threshold.task, threshold.metric, CANDIDATE)
+        (estimate,) = (
+            e for e in self.bootstrap.estimates if (e.slice, e.task, e.metric, e.model) == about
+        )
+        value = self._value(threshold.task, threshold.metric, OVERALL, CANDIDATE)
+        rules: tuple[tuple[Literal["min", "max"], float | None], ...] = (
+            ("min", threshold.min),
+            ("max", threshold.max),
+        )
+        for rule, allowed in rules:
+            if allowed is None:
+                continue
+            if value is None:
+                passed, sentence = False, self._missing(threshold, OVERALL, CANDIDATE)
+            else:
+                passed = value >= allowed if rule == "min" else value <= allowed
+                sentence = words.limit(
+                    words.subject(threshold),
+                    value,
+                    (estimate.low, estimate.high),
+                    rule,
+                    allowed,
+                    self.settings.confidence,
+                )
+            yield Check(
+                task=threshold.task,
+                metric=threshold.metric,
+                rule=rule,
+                allowed=allowed,
+                value=value,
+                low=estimate.low,
+                high=estimate.high,
+                queries=estimate.queries,
+                passed=passed,
+                sentence=sentence,
+            )
+
+    def _alone(self, threshold: Threshold) -> Check:
+        """The check of a `max_regression` where there is no model to compare with."""
+        value = self._value(threshold.task, threshold.metric, OVERALL, CANDIDATE)
+        what = words.subject(threshold)
+        if value is None:
+            sentence = self._missing(threshold, OVERALL, CANDIDATE)
+        elif self._is_accepted:
+            sentence = words.accepted(what, value)
+        elif self.evaluated.baseline is None:
+            sentence = words.incomparable(what, self.evaluated.reason)
+        else:
+            lacking = f"The {self.evaluated.baseline} does not serve the task."
+            sentence = words.incomparable(what, lacking)
+        rule, allowed = _allowed(threshold, OVERALL)
+        return Check(
+            task=threshold.task,
+            metric=threshold.metric,
+            rule=rule,
+            allowed=allowed,
+            value=value,
+            passed=self._is_accepted and value is not None,
+            sentence=sentence,
+        )
+
+    def _comparison(
+        self,
+        threshold: Threshold,
+        difference: Difference,
+        numbers: _Numbers,
+        bound: float,
+        critical: float,
+    ) -> Check:
+        """The check of a difference that is judged."""
+        rule, allowed = _allowed(threshold, difference.slice)
+        return Check(
+            task=threshold.task,
+            metric=threshold.metric,
+            slice=difference.slice,
+            rule=rule,
+            allowed=allowed,
+            other=difference.other,
+            value=numbers.value,
+            other_value=numbers.other_value,
+            difference=difference.value,
+            low=difference.low,
+            high=difference.high,
+            bound=bound,
+            queries=difference.queries,
+            # It is refused if gain - critical * error < -allowed, and the gain is the true one give
+            # or take that error.
+            detectable=max(0.0, allowed - (critical - _POWER) * numbers.error),
+            passed=bound >= -allowed,
+            sentence=words.comparison(
+                words.subject(threshold, difference.slice),
+                (numbers.value, numbers.other_value),
+                difference.other,
+                numbers.gain,
+                bound,
+                allowed,
+                difference.queries,
+                self.settings.confidence,
+            ),
+        )
+
+    def _undefined(self, threshold: Threshold, difference: Difference) -> Check:
+        """The check of a difference over all examples that has no value."""
+        rule, allowed = _allowed(threshold, OVERALL)
+        return Check(
+            task=threshold.task,
+            metric=threshold.metric,
+            rule=rule,
+            allowed=allowed,
+            other=difference.other,
+            value=self._value(threshold.task, threshold.metric, OVERALL, CANDIDATE),
+            other_value=self._value(threshold.task, threshold.metric, OVERALL, difference.other),
+            queries=difference.queries,
+            passed=False,
+            sentence=self._why_undefined(threshold, difference),
+        )
+
+    def _not_judged(self, threshold: Threshold, difference: Difference) -> NotJudged:
+        needed = self.settings.min_slice_queries
+        if difference.queries < needed:
+            sentence = words.too_few(
+                words.subject(threshold, difference.slice),
+                difference.other,
+                difference.queries,
+                needed,
+            )
+        else:
+            sentence = self._why_undefined(threshold, difference)
+        return NotJudged(
+            task=threshold.task,
+            metric=threshold.metric,
+            slice=difference.slice,
+            other=difference.other,
+            queries=difference.queries,
+            sentence=sentence,
+        )
+
+    def _why_undefined(self, threshold: Threshold, difference: Difference) -> str:
+        for model in (CANDIDATE, difference.other):
+            if self._value(threshold.task, threshold.metric, difference.slice, model) is None:
+                return self._missing(threshold, difference.slice, model)
+        return words.unsteady(words.subject(threshold, difference.slice), difference.other)
+
+    def _missing(self, threshold: Threshold, part: str, model: str) -> str:
+        values = self.metrics.get(part, {}).get(model, {}).get(threshold.task, {})
+        return words.missing(words.subject(threshold, part), model, values)
+
+    def _value(self, task: str, metric: str, part: str, model: str) -> float | None:
+        """The metric, or None if it is missing, NaN or infinite."""
+        values = self.metrics.get(part, {}).get(model, {}).get(task, {})
+        value = values.get(metric, math.nan)
+        return value if math.isfinite(value) else None
+
+
+def _allowed(threshold: Threshold, part: str) -> tuple[Rule, float]:
+    """Which condition bounds the loss on a slice, and by how much."""
+    most = threshold.max_regression or 0.0
+    if part == OVERALL:
+        return "max_regression", most
+    if threshold.max_slice_regression is None:
+        return "max_slice_regression", most
+    return "max_slice_regression", threshold.max_slice_regression
