@@ -24,7 +24,8 @@ class Estimate(Section):
     """A metric of a model on a slice, and its percentile interval; None where undefined.
 
     `slice` is as in `evaluation_result`. `queries` is how many queries count: those to which the
-    task applies; for `gauc` those of both classes, for `ndcg` those that can be ranked.
+    task applies; for `auc` those with the rarer label, for `gauc` those with both, for `ndcg` those
+    that can be ranked.
     """
 
     slice: str

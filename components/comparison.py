@@ -76,7 +76,7 @@ def comparison(folders: Mapping[str, str], config: EvaluationConfig) -> Comparis
             expected=f"also of {absent}",
             fix="Train the model again with the present config.",
         )
-    reason = "No model was blessed before."
+    reason = "No model is in service."
     if BASELINE in models:
         lost = sorted(signatures[BASELINE].features - _given(config.features))
         if lost:

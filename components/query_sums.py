@@ -36,7 +36,8 @@ class SliceSums:
       sums: Of each group; float64, shape [groups, sums]. NaN for a model and task of which a
         prediction is not finite.
       queries: By task and metric, how many queries count: those to which the task applies; for
-        `gauc` those of both classes, for `ndcg` those that can be ranked.
+        `auc` those with the rarer label, for `gauc` those with both, for `ndcg` those that can be
+        ranked.
     """
 
     name: str
@@ -94,6 +95,9 @@ def slice_sums(
 
 _APPLICABLE = "applicable"
 """Queries that count where a metric does not say which ones do."""
+
+_CLASSES = ("negative", "positive")
+"""Queries with a label of 0, and of 1: an AUC says no more than the rarer class does."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,11 @@ class _Sums:
                 to.put(self._columns.shared(task.name, COUNTED[metric]), cell, shared)
                 self._count(column, task.name, metric, code[shared > 0])
             self._count(column, task.name, _APPLICABLE, code)
+            if task.kind == "binary":
+                for label, name in enumerate(_CLASSES):
+                    of_class = task.label[worst_first] == label
+                    having = np.add.reduceat(of_class.astype(np.int64), first) > 0
+                    self._count(column, task.name, name, code[having])
 
     def _count(self, column: str, task: str, what: str, code: NDArray[np.int16]) -> None:
         """Adds up queries, given the code of the slice of each."""
@@ -264,6 +273,8 @@ class _Sums:
             )
 
     def _counted(self, column: str, code: int, task: str, metric: str) -> int:
+        if metric == "auc":
+            return min(self._counted(column, code, task, name) for name in _CLASSES)
         what = metric if (column, task, metric) in self._queries else _APPLICABLE
         found = self._queries.get((column, task, what))
         return 0 if found is None else int(found[code])

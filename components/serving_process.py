@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).with_name("serving_probe.py")
 START_SECONDS = 180.0
 """How long a probe may take to load TensorFlow and the model; a few seconds are usual."""
+_END_SECONDS = 10
 REPLY_SECONDS = 60.0
 """How long it may take to answer."""
 _LAST_LINES = 3
@@ -125,7 +126,11 @@ class Probe:
         return reply
 
     def _failed(self, what: str) -> ProbeFailed:
-        status = self._process.wait()
+        try:
+            status = self._process.wait(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         lines = self._errors.read_text(errors="replace").splitlines()
         told = " | ".join([line.strip() for line in lines if line.strip()][-_LAST_LINES:])
         ended = f"signal {-status}" if status < 0 else f"exit status {status}"

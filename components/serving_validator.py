@@ -112,8 +112,8 @@ def _eval_rows(examples: Any, job: TrainingJob) -> pa.RecordBatch:
     folder = Path(artifact_utils.get_split_uri([examples], "eval"))
     wanted = [*columns.KEYS, *job.features.names]
     found: list[pa.RecordBatch] = []
-    for file in sorted(folder.glob("*.parquet")):
-        found += predict.read(file, wanted)
+    for batch in (b for f in sorted(folder.glob("*.parquet")) for b in predict.read(f, wanted)):
+        found.append(batch)
         if sum(batch.num_rows for batch in found) >= ROWS:
             break
     table = pa.Table.from_batches(found).slice(0, ROWS) if found else None

@@ -9,7 +9,7 @@ from tfx_distill.components.evaluation_result import OVERALL
 from tfx_distill.schema.config import Threshold
 
 ACCEPTED = (
-    "No model was blessed before: the first one is judged by its limits alone ('gate.first' is "
+    "No model is in service: the first one is judged by its limits alone ('gate.first' is "
     "'accept')."
 )
 

@@ -92,3 +92,10 @@ class GateConfig(Section):
     replicates: Annotated[int, Field(ge=1000)] = 1000
     min_slice_queries: Positive = 100
     serving: ServingLimits = ServingLimits()
+
+    @model_validator(mode="after")
+    def _resamples_show_the_confidence(self) -> GateConfig:
+        needed = round(5 / (1 - self.confidence))
+        if self.replicates < needed:
+            raise ValueError(f"a 'confidence' of {self.confidence} needs {needed} 'replicates'")
+        return self

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 
 from tfx_distill.schema.config import (
     CategoricalFeature,
@@ -43,11 +44,13 @@ def of_trainer(
       ModelError: There is no readable state, or it does not fit the job.
     """
     state, milestone = training_state.read(Path(model) / training_state.FOLDER)
-    training = job.begin()
-    training.load(state)
-    graph = Materializer(milestone.transform_graph, job.features, ())
-    rows = pa.Table.from_batches(graph.rows([_as_served(examples, job.features)]))
-    outputs = training.logits(feature_table.arrays(rows))
+    # Served answers are computed on the CPU: another device rounds in another way.
+    with tf.device("/CPU:0"):
+        training = job.begin()
+        training.load(state)
+        graph = Materializer(milestone.transform_graph, job.features, ())
+        rows = pa.Table.from_batches(graph.rows([_as_served(examples, job.features)]))
+        outputs = training.logits(feature_table.arrays(rows))
     return {task.name: _in_label_units(task, outputs[task.name]) for task in job.served}
 
 

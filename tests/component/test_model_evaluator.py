@@ -132,7 +132,7 @@ def test_what_was_compared_is_stored(four: str, world: dict[str, str], tmp_path:
     first = run(tmp_path, world["examples"], config(slices=()), model=world["good"])
     found = evaluation_result.evaluated(first)
     assert (list(found.models), found.in_service, found.baseline) == (["candidate"], False, None)
-    assert found.reason == "No model was blessed before. There is no undistilled twin either."
+    assert found.reason == "No model is in service. There is no undistilled twin either."
 
 
 def test_each_model_gets_its_part_of_the_run_config() -> None:

@@ -102,7 +102,7 @@ def test_refused_against_the_twin(world: dict[str, str], tmp_path: Path) -> None
     blessing = judge(tmp_path, evaluation, wanted, model=world["poor"], twin=world["good"])
     found = verdict.read(blessing.uri)
     assert (found.blessed, found.baseline) == (False, "twin")
-    assert "No model was blessed before. The undistilled twin" in found.baseline_reason
+    assert "No model is in service. The undistilled twin" in found.baseline_reason
     assert "of the twin" in found.failures[0]
     assert (Path(blessing.uri) / "NOT_BLESSED").exists()
     assert not (Path(blessing.uri) / "BLESSED").exists()

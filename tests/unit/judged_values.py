@@ -14,7 +14,7 @@ from tfx_distill.components.judging import judge
 from tfx_distill.components.verdict import Check, Verdict
 from tfx_distill.schema.config import HIGHER_IS_BETTER, Threshold
 
-ALONE = "No model was blessed before. There is no undistilled twin either."
+ALONE = "No model is in service. There is no undistilled twin either."
 CRITICAL = 2.0
 """Standard errors that every bound is below its difference."""
 

@@ -94,6 +94,14 @@ def test_an_unknown_key_is_named_with_the_known_ones(
             "",
             "calibration is best at 1",
         ),
+        (
+            "gate.students.0",
+            {"task": "click", "metric": "auc", "min": 0, "max_slice_regression": 0.1},
+            "",
+            "'max_slice_regression' needs 'max_regression'",
+        ),
+        ("gate.confidence", 0.999, "", "needs 5000 'replicates'"),
+        ("gate.serving", {"max_p99_ms": {"50": 5}}, "", "'max_p99_ms' has [50]"),
     ],
 )
 def test_a_wrong_value_is_named(

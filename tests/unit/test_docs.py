@@ -196,7 +196,8 @@ def type_in_words(schema: dict[str, Any]) -> str:
         inner = type_in_words(schema["items"])
         return "list of sections" if inner == "section" else f"list of {inner}"
     if schema["type"] == "object":
-        return "section for each task"
+        of = type_in_words(schema["additionalProperties"])
+        return "section for each task" if of == "section" else f"{of}, for each of some integers"
     word = {"string": "name" if "pattern" in schema else "text"}.get(schema["type"], schema["type"])
     bounds = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
     limits = ", ".join(f"{sign} {schema[key]}" for key, sign in bounds.items() if key in schema)
