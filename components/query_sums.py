@@ -237,8 +237,8 @@ class _Sums:
                 self._count(column, task.name, metric, code[shared > 0])
             self._count(column, task.name, _APPLICABLE, code)
             if task.kind == "binary":
-                for label, name in enumerate(_CLASSES):
-                    of_class = task.label[worst_first] == label
+                for number, name in enumerate(_CLASSES):
+                    of_class = task.label[worst_first] == number
                     having = np.add.reduceat(of_class.astype(np.int64), first) > 0
                     self._count(column, task.name, name, code[having])
 
