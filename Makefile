@@ -5,7 +5,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stream test lint format bench bench-stream test-next clean
+.PHONY: help setup demo stream test lint format bench bench-stream bench-gate test-next clean
 
 BIN := .venv/bin
 SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/facets .ci/compile
@@ -51,6 +51,10 @@ bench-stream: .venv/.ready ## Measure a stream: its costs, kills, a second stude
 	$(BIN)/python -m benchmarks.stream.kills
 	$(BIN)/python -m benchmarks.stream.second_student
 	$(BIN)/python -m benchmarks.online
+
+bench-gate: .venv/.ready ## Measure the gate: what its bounds cost, and whether they hold
+	$(BIN)/python -m benchmarks.gate.cost
+	$(BIN)/python -m benchmarks.gate.coverage
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
 	.venv-next/bin/pytest $(ARGS)

@@ -98,6 +98,8 @@ class _Case:
         not_judged: list[NotJudged] = []
         for threshold in self.settings.thresholds:
             checks += self._limits(threshold)
+            if threshold.max_regression is not None and self._others(threshold) == ["twin"]:
+                not_judged += self._left_out(threshold)
             if threshold.max_regression is not None and not self._others(threshold):
                 checks.append(self._alone(threshold))
             for difference in (d for other, d in compared if other is threshold):
@@ -131,7 +133,19 @@ class _Case:
     def _others(self, threshold: Threshold) -> list[str]:
         """The models that a task of the candidate is compared with."""
         pair = () if self._is_accepted else ("baseline", "twin")
-        return [o for o in pair if threshold.task in self.evaluated.models.get(o, ())]
+        found = [o for o in pair if threshold.task in self.evaluated.models.get(o, ())]
+        return ["twin"] if "twin" in found and self._broken(threshold.task) else found
+
+    def _broken(self, task: str) -> int:
+        """How many predictions of the model in service are not finite where the candidate's are.
+
+        A model that is so broken is no measure; or nothing could ever take its place.
+        """
+        ours, theirs = (
+            self.metrics.get(OVERALL, {}).get(model, {}).get(task, {}).get("not_finite_count", 0)
+            for model in (CANDIDATE, "baseline")
+        )
+        return 0 if ours else int(theirs)
 
     def _compared(self, threshold: Threshold) -> list[Difference]:
         """The differences that a threshold is about; of each model all examples come first."""
@@ -284,6 +298,18 @@ class _Case:
             passed=False,
             sentence=self._why_undefined(threshold, difference),
         )
+
+    def _left_out(self, threshold: Threshold) -> Iterator[NotJudged]:
+        """The comparison with a model in service that is broken."""
+        if broken := self._broken(threshold.task):
+            yield NotJudged(
+                task=threshold.task,
+                metric=threshold.metric,
+                slice=OVERALL,
+                other="baseline",
+                queries=0,
+                sentence=words.broken(words.subject(threshold), broken),
+            )
 
     def _not_judged(self, threshold: Threshold, difference: Difference) -> NotJudged:
         return NotJudged(

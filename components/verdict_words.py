@@ -94,6 +94,14 @@ def too_few(what: str, other: str, queries: int, needed: int) -> str:
     )
 
 
+def broken(what: str, predictions: int) -> str:
+    """The model in service is no measure."""
+    return (
+        f"{what} is not compared with the baseline: {predictions:,} of the predictions of the "
+        "model in service are NaN or infinite."
+    )
+
+
 def unsteady(what: str, other: str) -> str:
     """There are values, but no interval."""
     return (

@@ -218,6 +218,22 @@ def test_a_small_slice_is_not_judged_but_named() -> None:
     assert not more.blessed
 
 
+@pytest.mark.parametrize(("broken", "replaced"), [("baseline", True), ("twin", False)])
+def test_a_broken_model_in_service_can_be_replaced(broken: str, replaced: bool) -> None:
+    values = {"": click(**{"candidate": 0.7, "baseline": 0.7, "twin": 0.7, broken: math.nan})}
+    values[""][broken]["click"]["not_finite_count"] = 3.0
+    values[""]["candidate"]["click"]["not_finite_count"] = 0.0
+    found = verdict({"max_regression": 0.03}, values)
+    assert found.blessed is replaced
+    if replaced:
+        assert found.others == ("twin",)
+        (left_out,) = found.not_judged
+        assert "3 of the predictions of the model in service" in left_out.sentence
+    # One that is as broken itself is not let through.
+    values[""]["candidate"]["click"] |= {"auc": math.nan, "not_finite_count": 1.0}
+    assert not verdict({"max_regression": 0.03}, values).blessed
+
+
 def test_a_handful_of_queries_blesses_nothing() -> None:
     values = sliced(phone=0.02, tv=0.02)
     few = resampled(values, queries=dict.fromkeys(values, 29))
