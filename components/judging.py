@@ -26,7 +26,7 @@ CANDIDATE = "candidate"
 Metrics = Mapping[str, ByModel]
 """Value by slice, model, task and metric; NaN where it is undefined."""
 
-FEWEST = 30
+FEWEST = 20
 """Queries below which nothing is judged: bounds of a bootstrap of 10 normal values are wrong in 8%
 of all cases instead of 5%, of 3 in 21%."""
 
@@ -47,7 +47,7 @@ def judge(
     Every task is judged alike, distilled or not: a task without distillation that shares layers
     with a distilled one must not pay for it.
 
-    A value over all examples that is undefined, or of less than 30 queries, fails. Slices of few
+    A value over all examples that is undefined, or of less than 20 queries, fails. Slices of few
     queries, or without a value, are listed as not judged. Without any threshold nothing is blessed.
 
     Args:
