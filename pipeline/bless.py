@@ -5,18 +5,15 @@ from __future__ import annotations
 import getpass
 import os
 from datetime import datetime, timezone
-from pathlib import Path
 
-from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 
 from tfx_distill.components.chosen_resolver import Chosen, chosen_resolver
 from tfx_distill.components.gate_override import GateOverride
-from tfx_distill.components.serving_validator import ServingConfig, ServingValidator
 from tfx_distill.components.verdict import Override
 from tfx_distill.pipeline import gathering, graph, lineage, local_runner, refusal
-from tfx_distill.pipeline.promotion import gate_id, validator_id
+from tfx_distill.pipeline.promotion import gate_id, trial_and_push
 from tfx_distill.pipeline.summary import StudentSummary, Summary
 from tfx_distill.schema.config import RunConfig, StudentConfig
 
@@ -75,24 +72,15 @@ def overriding(
     overridden = GateOverride(
         model=model, refused=chosen.outputs["blessing"], **override.model_dump()
     ).with_id(gate)
-    validator = ServingValidator(
+    trial = trial_and_push(
+        config,
+        student,
         model=model,
-        model_blessing=overridden.outputs["blessing"],
+        blessing=overridden.outputs["blessing"],
         examples=chosen.outputs["examples"],
-        config=ServingConfig.of_student(config, student).model_dump_json(),
-        **({} if baseline is None else {"baseline": chosen.outputs["baseline"]}),
-    ).with_id(validator_id(student.name))
-    pusher = tfx.components.Pusher(
-        model=model,
-        model_blessing=overridden.outputs["blessing"],
-        infra_blessing=validator.outputs["infra_blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(
-                base_directory=str(Path(config.push.directory).absolute() / student.name)
-            )
-        ),
-    ).with_id(f"Pusher.{student.name}")
-    return [chosen, overridden, validator, pusher]
+        baseline=None if baseline is None else chosen.outputs["baseline"],
+    )
+    return [chosen, overridden, *trial]
 
 
 def _login() -> str:

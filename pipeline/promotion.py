@@ -68,16 +68,46 @@ def promotion(
         twin=twin,
         config=GateSettings.of_student(config, student).model_dump_json(),
     ).with_id(gate_id(student.name))
-    validator = ServingValidator(
+    trial = trial_and_push(
+        config,
+        student,
         model=candidate,
-        model_blessing=gate.outputs["blessing"],
+        blessing=gate.outputs["blessing"],
         examples=examples,
         baseline=in_service,
+    )
+    return [resolver, evaluator, gate, *trial]
+
+
+def trial_and_push(
+    config: RunConfig,
+    student: StudentConfig,
+    *,
+    model: BaseChannel,
+    blessing: BaseChannel,
+    examples: BaseChannel,
+    baseline: BaseChannel | None,
+) -> list[BaseNode]:
+    """From a judged student to the folder that it is served from.
+
+    Args:
+      config: The run config.
+      student: Which of its students.
+      model: The student.
+      blessing: What its gate, or who overrides it, says.
+      examples: Ingested examples with an eval split.
+      baseline: The model in service; None where it is known that there is none.
+    """
+    validator = ServingValidator(
+        model=model,
+        model_blessing=blessing,
+        examples=examples,
         config=ServingConfig.of_student(config, student).model_dump_json(),
+        **({} if baseline is None else {"baseline": baseline}),
     ).with_id(validator_id(student.name))
     pusher = tfx.components.Pusher(
-        model=candidate,
-        model_blessing=gate.outputs["blessing"],
+        model=model,
+        model_blessing=blessing,
         infra_blessing=validator.outputs["infra_blessing"],
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(
@@ -85,4 +115,4 @@ def promotion(
             )
         ),
     ).with_id(f"Pusher.{student.name}")
-    return [resolver, evaluator, gate, validator, pusher]
+    return [validator, pusher]

@@ -30,6 +30,7 @@ def browser() -> Iterator[Browser]:
     if not program:
         if "CI" in os.environ:
             pytest.fail("Chromium is missing. Install it: apt-get install chromium")
+        # Nobody needs a browser to distil; CI installs one, and there a missing one fails above.
         pytest.skip("no Chromium on this machine")
     with sync_playwright() as playwright:
         # Containers run tests as root and give /dev/shm a few megabytes.
