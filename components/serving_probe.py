@@ -1,11 +1,12 @@
 """Serves a SavedModel with TensorFlow alone, and times itself; run as a script, never imported.
 
-Usage: python -I serving_probe.py FOLDER REQUESTS
+Usage: serving_probe.py FOLDER REQUESTS
 
 FOLDER is the SavedModel. REQUESTS is an .npz file of serialised TensorProtos, one a feature, named
 `raw/<feature>`, and `examples`, the same rows as serialised tf.Examples.
 
-The probe reads commands and answers them, each a line of JSON:
+`serving_fork_server` runs it, where nothing else can be imported. It reads commands and answers
+them, each a line of JSON:
 
 - at the start, without a command: `{"tensorflow": VERSION}` as soon as the model is loaded;
 - `{"answers": FILE}`: `{}`, when all rows were answered into an .npz file of `<signature>/<task>`;
@@ -25,10 +26,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-FOREIGN = ("tfx", "tfx_bsl", "tfx_distill", "tensorflow_transform", "tensorflow_model_analysis")
-"""What a model server does not have: a model that needs one of these cannot be served."""
-SLOW = ("keras", "tf_keras", "scipy", "jax", "googleapiclient")
-"""What TensorFlow imports if it is there, in seconds, and can do without."""
 RAW = "serving_raw"
 DEFAULT = "serving_default"
 
@@ -109,9 +106,6 @@ def main(folder: str, requests: str) -> None:
     # A copy of stdout, which whatever the libraries print must not get into.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for name in (*FOREIGN, *SLOW):
-        sys.modules[name] = None  # type: ignore[assignment]  # any import of it fails
-
     import tensorflow as tf
 
     def reply(content: dict[str, Any]) -> None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import select
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfx_distill.components.serving_forks import Fork
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCRIPT = Path(__file__).with_name("serving_probe.py")
-START_SECONDS = 180.0
-"""How long a probe may take to load TensorFlow and the model; a few seconds are usual."""
-_END_SECONDS = 10
+LOAD_SECONDS = 120.0
+"""How long a probe may take to load the model; about a second is usual."""
 REPLY_SECONDS = 60.0
 """How long it may take to answer."""
+TRIAL_SECONDS = 900.0
+"""How long all of a trial may take: slow answers are many."""
 _LAST_LINES = 3
 
 
@@ -52,23 +53,11 @@ class Probe:
         self.name = name
         self._scratch = scratch
         self._errors = scratch / "stderr"
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
         with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                # -I: neither the current folder nor PYTHONPATH is searched for modules.
-                [sys.executable, "-I", str(SCRIPT), str(Path(folder).resolve()), str(requests)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=scratch,
-                env=os.environ | quiet,
-                text=True,
-            )
-        commands, replies = self._process.stdin, self._process.stdout
-        if commands is None or replies is None:
-            raise RuntimeError("the process was started without pipes")
-        self._commands, self._replies = commands, replies
+            arguments = [str(Path(folder).resolve()), str(requests)]
+            self._process = Fork(SCRIPT, arguments, scratch, errors)
         self._version: str | None = None
+        self._deadline = time.monotonic() + TRIAL_SECONDS
 
     def version(self) -> str:
         """The version of TensorFlow, when the model is loaded.
@@ -77,7 +66,7 @@ class Probe:
           ProbeFailed: It cannot be loaded.
         """
         if self._version is None:
-            self._version = str(self._reply(START_SECONDS, "loading the model")["tensorflow"])
+            self._version = str(self._reply(LOAD_SECONDS, "loading the model")["tensorflow"])
         return self._version
 
     def answers(self) -> dict[str, NDArray[Any]]:
@@ -103,34 +92,30 @@ class Probe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self._process.close()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         self.version()
         try:
-            print(json.dumps(command), file=self._commands, flush=True)
+            print(json.dumps(command), file=self._process.commands, flush=True)
         except BrokenPipeError:
             raise self._failed("it ended between two requests") from None
         return self._reply(REPLY_SECONDS, "answering")
 
     def _reply(self, seconds: float, doing: str) -> dict[str, Any]:
         """The next line; there is never more than one to be read."""
-        if not select.select([self._replies], [], [], seconds)[0]:
-            self._process.kill()
-            raise self._failed(f"it hung for {seconds:g} s while {doing}")
-        line = self._replies.readline()
+        replies = self._process.replies
+        seconds = max(0, min(seconds, self._deadline - time.monotonic()))
+        if not select.select([replies], [], [], seconds)[0]:
+            raise self._failed(f"it hung for {seconds:.0f} s while {doing}")
+        line = replies.readline()
         if not line:
             raise self._failed(f"it ended while {doing}")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
     def _failed(self, what: str) -> ProbeFailed:
-        try:
-            status = self._process.wait(timeout=_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
+        status = self._process.end()
         lines = self._errors.read_text(errors="replace").splitlines()
         told = " | ".join([line.strip() for line in lines if line.strip()][-_LAST_LINES:])
         ended = f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -21,6 +21,7 @@ Rule = Literal[
     "gate",
     "serves",
     "own_files",
+    "baseline",
     "max_difference",
     "max_p99_ms",
     "max_p99_ratio",
@@ -86,14 +87,14 @@ class Measured(Section):
 class ServingCheck(Section):
     """One condition for a push.
 
-    `value` is what was measured and `bound` what is allowed; None where there is no such number.
+    `value` is what was measured and `allowed` what may be; None where there is no such number.
     """
 
     rule: Rule
     passed: bool
     sentence: str
     value: float | None = None
-    bound: float | None = None
+    allowed: float | None = None
     candidates: int | None = None
     task: str | None = None
 
@@ -160,6 +161,7 @@ def judge(candidate: str, measured: Measured, limits: ServingLimits) -> ServingR
         ),
         _own_files(measured.foreign_files),
         *_differences(measured, limits.max_difference),
+        *_unserved_baseline(measured),
         *latency_checks(measured, limits),
         *_sizes(measured, limits),
     ]
@@ -180,7 +182,7 @@ def latency_checks(measured: Measured, limits: ServingLimits) -> Iterator[Servin
                 passed=p99 <= most,
                 sentence=f"{what} is {p99:.3g} ms; at most {most:g} ms is allowed.",
                 value=p99,
-                bound=most,
+                allowed=most,
                 candidates=candidates,
             )
         base = measured.p99_ms(BASELINE, candidates)
@@ -192,7 +194,7 @@ def latency_checks(measured: Measured, limits: ServingLimits) -> Iterator[Servin
                 sentence=f"{what} is {p99:.3g} ms, {ratio:.2f} times that of the model in service "
                 f"({base:.3g} ms); at most {most:g} times is allowed.",
                 value=ratio,
-                bound=most,
+                allowed=most,
                 candidates=candidates,
             )
 
@@ -203,6 +205,13 @@ def _own_files(foreign: tuple[str, ...]) -> ServingCheck:
     else:
         sentence = "The model names no file outside of its folder."
     return ServingCheck(rule="own_files", passed=not foreign, sentence=sentence)
+
+
+def _unserved_baseline(measured: Measured) -> Iterator[ServingCheck]:
+    """A model in service without latencies: it can be replaced, and somebody should know."""
+    served = {latency.model for latency in measured.latencies}
+    if BASELINE in measured.size_mib.keys() - served:
+        yield ServingCheck(rule="baseline", passed=True, sentence=measured.baseline_reason)
 
 
 def _differences(measured: Measured, most: float) -> Iterator[ServingCheck]:
@@ -220,7 +229,7 @@ def _differences(measured: Measured, most: float) -> Iterator[ServingCheck]:
                 passed=value is not None and value <= most,
                 sentence=sentence,
                 value=value,
-                bound=most,
+                allowed=most,
                 task=task,
             )
 
@@ -234,7 +243,7 @@ def _sizes(measured: Measured, limits: ServingLimits) -> Iterator[ServingCheck]:
             passed=size <= most,
             sentence=f"The model has {size:.3g} MiB; at most {most:g} MiB is allowed.",
             value=size,
-            bound=most,
+            allowed=most,
         )
     if base is not None and limits.max_size_ratio is not None:
         ratio, most = size / base, limits.max_size_ratio
@@ -244,5 +253,5 @@ def _sizes(measured: Measured, limits: ServingLimits) -> Iterator[ServingCheck]:
             sentence=f"The model has {size:.3g} MiB, {ratio:.2f} times the model in service "
             f"({base:.3g} MiB); at most {most:g} times is allowed.",
             value=ratio,
-            bound=most,
+            allowed=most,
         )

@@ -13,8 +13,7 @@ from small_examples import ROWS, SPAN, Prepared, execute, made
 from tfx.components.pusher.executor import Executor as Pusher
 from tfx.types import standard_artifacts
 
-from tfx_distill.components import serving_measurement, serving_process, serving_validator
-from tfx_distill.components.serving_process import Probe, ProbeFailed
+from tfx_distill.components import serving_measurement, serving_validator
 from tfx_distill.components.serving_report import REPORT, ServingReport
 from tfx_distill.components.serving_validator import ServingConfig, ServingValidator
 from tfx_distill.schema.config import RunConfig
@@ -220,49 +219,7 @@ def test_a_broken_model_in_service_can_be_replaced(
     assert alone.report.blessed
     assert alone.report.measured is not None
     assert {latency.model for latency in alone.report.measured.latencies} == {"candidate"}
-    assert "cannot be served" in alone.report.measured.baseline_reason
-
-
-def probe(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
-    """A process that runs another script in the place of the probe."""
-    (tmp_path / "script.py").write_text(script)
-    monkeypatch.setattr(serving_process, "SCRIPT", tmp_path / "script.py")
-    return Probe("candidate", "folder", tmp_path / "requests.npz", tmp_path)
-
-
-READY = """
-import sys, time
-print('{"tensorflow": "2"}', flush=True)
-sys.stdin.readline()
-"""
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("import time; time.sleep(600)", "it hung for 3 s while loading the model (signal 9)"),
-        (READY + "time.sleep(600)", "it hung for 3 s while answering (signal 9)"),
-        (READY + "sys.exit('no memory')", "it ended while answering (exit status 1). Its last"),
-        (READY + "import os; os.kill(os.getpid(), 11)", "(signal 11). Its last words: none"),
-    ],
-)
-def test_a_process_that_hangs_or_dies_is_told_of_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
-) -> None:
-    monkeypatch.setattr(serving_process, "START_SECONDS", 3.0)
-    monkeypatch.setattr(serving_process, "REPLY_SECONDS", 3.0)
-    with probe(script, tmp_path, monkeypatch) as process, pytest.raises(ProbeFailed) as failure:
-        process.seconds(1, 0)
-    assert reason in failure.value.reason
-
-
-@pytest.mark.parametrize("library", ["tfx_distill", "tensorflow_transform", "tf_keras"])
-def test_the_process_has_nothing_but_tensorflow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
-) -> None:
-    script = serving_process.SCRIPT.read_text()
-    needy = script.replace("    server = Server(", f"    import {library}\n    server = Server(")
-    assert needy != script
-    with probe(needy, tmp_path, monkeypatch) as process, pytest.raises(ProbeFailed) as failure:
-        process.version()
-    assert f"import of {library} halted" in failure.value.reason
+    (told,) = (check for check in alone.report.checks if check.rule == "baseline")
+    assert told.sentence.startswith("The model in service cannot be served")
+    assert "max_size_ratio" in {check.rule for check in alone.report.checks}
+    assert "max_p99_ratio" not in {check.rule for check in alone.report.checks}

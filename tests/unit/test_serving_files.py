@@ -38,6 +38,17 @@ def test_a_file_that_was_not_saved_with_the_model_is_found(tmp_path: Path, asset
     assert foreign_files(folder) == ()
 
 
+def test_a_file_in_a_bucket_is_foreign_without_a_look(tmp_path: Path) -> None:
+    file = "gs://bucket/vocabulary.txt"
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda: {"content": tf.strings.join([tf.constant(file), tf.constant("/no/such/file")])},
+        input_signature=[],
+    )
+    tf.saved_model.save(module, str(tmp_path), signatures=module.serve)
+    assert foreign_files(str(tmp_path)) == (file,)
+
+
 def test_the_size_counts_every_file_in_every_folder(tmp_path: Path) -> None:
     (tmp_path / "variables").mkdir()
     (tmp_path / "variables/data").write_bytes(b"x" * 3 * 2**20)
