@@ -116,7 +116,7 @@ def _measure(
         while measured.rounds < ROUNDS and (
             measured.rounds < least or not _quick(measured, limits)
         ):
-            latencies = quickest(measured.latencies, take_turns(probes, limits))
+            latencies = quickest(measured.latencies, take_turns(probes, limits, warm=True))
             measured = measured.model_copy(
                 update={"latencies": latencies, "rounds": measured.rounds + 1}
             )
@@ -141,16 +141,25 @@ def _proto(array: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.frombuffer(tf.make_tensor_proto(array).SerializeToString(), np.uint8)
 
 
-def take_turns(probes: Mapping[str, Probe], limits: ServingLimits) -> tuple[Latency, ...]:
-    """Requests of all sizes; the models take turns, so that noise hits them alike."""
+def take_turns(
+    probes: Mapping[str, Probe], limits: ServingLimits, *, warm: bool = False
+) -> tuple[Latency, ...]:
+    """Requests of all sizes; the models take turns, so that noise hits them alike.
+
+    Args:
+      probes: The models.
+      limits: How many requests of which sizes.
+      warm: Whether the models have answered such requests before.
+    """
+    warm_up = 0 if warm else WARM_UP
     out, order = [], list(probes)
     for rows in limits.candidates:
         seconds: dict[str, list[float]] = {name: [] for name in probes}
-        for number in range(WARM_UP + limits.requests):
+        for number in range(warm_up + limits.requests):
             # Each is the first as often as the other.
             for name in order if number % 2 else reversed(order):
                 seconds[name].append(probes[name].seconds(rows, number))
-        out += [Latency.of(name, rows, taken[WARM_UP:]) for name, taken in seconds.items()]
+        out += [Latency.of(name, rows, taken[warm_up:]) for name, taken in seconds.items()]
     return tuple(out)
 
 

@@ -27,6 +27,7 @@ from tfx_distill.components.model_evaluator import ModelEvaluator
 from tfx_distill.components.promotion_gate import PromotionGate
 from tfx_distill.components.span_example_gen import SpanExampleGen
 from tfx_distill.components.span_resolver import span_resolver
+from tfx_distill.components.span_statistics import SpanStatistics
 from tfx_distill.components.span_validator import SpanValidator
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
@@ -145,10 +146,9 @@ def _ingestion(config: RunConfig, source: Input) -> tuple[list[BaseNode], _Data]
     )
     examples = example_gen.outputs["examples"]
     schema_gen = tfx.components.ImportSchemaGen(schema_file=str(source.schema_file.absolute()))
-    # With the schema, integer categories are counted as categories, not averaged as quantities.
-    statistics_gen = tfx.components.StatisticsGen(
+    statistics_gen = SpanStatistics(
         examples=examples, schema=schema_gen.outputs["schema"]
-    )
+    ).with_id("StatisticsGen")
     nodes: list[BaseNode] = [example_gen, schema_gen, statistics_gen]
     previous = {}
     if source.carried is not None:

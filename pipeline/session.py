@@ -96,6 +96,22 @@ def run_spans(
     Raises:
       DistillError: Config or data cannot be used; nothing was done.
     """
+    source = prepare(config, spans, labels_version=labels_version)
+    outcome = local_runner.run(graph.build(config, source), until=until, stop=stop)
+    if outcome.stopped:
+        return None
+    memory.settle()
+    result = gathering.summarise(config, outcome, source)
+    summary.write(result, config.run_folder)
+    return Done(result, outcome.error)
+
+
+def prepare(config: RunConfig, spans: Spans, *, labels_version: int | None = None) -> graph.Input:
+    """Checks config and logs, and leaves config and schema in the run folder.
+
+    Raises:
+      DistillError: Config or data cannot be used.
+    """
     if labels_version is None:
         _require_teacher_gate(config)
     folder = config.run_folder
@@ -106,7 +122,7 @@ def run_spans(
     types = logs.column_types(settings, [*files["train"], *files["eval"]])
     logs.require_serving_values(config, types)
     (folder / RESOLVED).write_text(config.to_yaml())
-    source = graph.Input(
+    return graph.Input(
         first=spans.first,
         last=spans.last,
         fingerprint=logs.fingerprint(config.data, chosen, carried=spans.carried),
@@ -115,13 +131,6 @@ def run_spans(
         age=spans.age,
         labels_version=labels_version,
     )
-    outcome = local_runner.run(graph.build(config, source), until=until, stop=stop)
-    if outcome.stopped:
-        return None
-    memory.settle()
-    result = gathering.summarise(config, outcome, source)
-    summary.write(result, folder)
-    return Done(result, outcome.error)
 
 
 def _refuse_folder_of_a_stream(config: RunConfig) -> None:

@@ -17,9 +17,10 @@ import yaml
 from tfx_distill.components.label_importer import unlabelled
 from tfx_distill.datasets import logs
 from tfx_distill.labels import catalogue, retention
-from tfx_distill.pipeline import session, span_records
+from tfx_distill.pipeline import run_lock, session, span_records
 from tfx_distill.pipeline.session import Done, Spans
 from tfx_distill.pipeline.span_records import PINNED
+from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema.config import RunConfig, StreamConfig
 from tfx_distill.schema.errors import ConfigError, DataError
 
@@ -158,23 +159,35 @@ def process(
       DistillError: Config or data cannot be used, or nobody has labelled the spans; nothing was
         done.
     """
-    version = None
-    if students_only:
-        found = catalogue.newest(config.label_table, (spans.first, spans.last))
-        if not found:
-            raise unlabelled(str(config.label_table), spans.first, spans.last)
-        version = max(snapshot.version for snapshot in found)
+    version = labels_version(config, spans) if students_only else None
     if spans.carried is None:
-        _pin(config)
+        pin(config)
     done = session.run_spans(config, spans, labels_version=version, stop=stop)
     if done is None:
         return None
-    span_records.write(done.summary, config.run_folder)
-    if config.labels.keep_spans is not None and done.summary.labels and not students_only:
-        retention.expire(config.label_table, config.labels.keep_spans, spans.last)
-        if spans.last % _VACUUM_EVERY == 0:
-            retention.vacuum(config.label_table)
+    conclude(config, done.summary, students_only=students_only)
     return done
+
+
+def labels_version(config: RunConfig, spans: Spans) -> int:
+    """The newest version of the label table with labels of these spans.
+
+    Raises:
+      LabelError: Nobody has labelled them.
+    """
+    found = catalogue.newest(config.label_table, (spans.first, spans.last))
+    if not found:
+        raise unlabelled(str(config.label_table), spans.first, spans.last)
+    return max(snapshot.version for snapshot in found)
+
+
+def conclude(config: RunConfig, result: Summary, *, students_only: bool) -> None:
+    """Keeps the record of a part of a stream, and lets labels expire that nobody needs."""
+    span_records.write(result, config.run_folder)
+    if config.labels.keep_spans is not None and result.labels and not students_only:
+        retention.expire(config.label_table, config.labels.keep_spans, result.last_span)
+        if result.last_span % _VACUUM_EVERY == 0:
+            retention.vacuum(config.label_table)
 
 
 def watch(
@@ -212,6 +225,13 @@ def watch(
         if begun:
             # What failed before the watch began is tried again; later, with the next span.
             pending = tuple(part for part in pending if part.last not in standing.partial)
+        if pending:
+            try:
+                # Not while it waits: others may have the folder then.
+                with run_lock.held(config.run_folder):
+                    done = process(config, pending[0], students_only=students_only, stop=stop)
+            except run_lock.FolderInUse as busy:
+                pending, reason = (), busy.got
         if not pending:
             if reason != told:
                 told = reason
@@ -219,7 +239,6 @@ def watch(
             _sleep(poll_seconds, stop)
             continue
         told = None
-        done = process(config, pending[0], students_only=students_only, stop=stop)
         if done is None:
             return
         begun = True
@@ -352,7 +371,8 @@ def _not_now(
     )
 
 
-def _pin(config: RunConfig) -> None:
+def pin(config: RunConfig) -> None:
+    """Keeps the config of a bootstrap, which later spans are held against."""
     config.run_folder.mkdir(parents=True, exist_ok=True)
     file = config.run_folder / PINNED
     unfinished = file.with_suffix(".partial")

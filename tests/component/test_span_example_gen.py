@@ -1,6 +1,7 @@
 """SpanExampleGen alone, and in front of the stock components that read its output."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 
 from tfx_distill.components.span_example_gen import SpanExampleGen, ingest, read_shard
+from tfx_distill.components.span_statistics import SpanStatistics
 from tfx_distill.datasets import logs
 from tfx_distill.datasets.logs import LogConfig
 from tfx_distill.schema import tfmd
@@ -137,6 +139,25 @@ def _generator(config: RunConfig, carried: int | None = None) -> object:
     )
 
 
+def _statistics(component: Path, split: str) -> Any:
+    (file,) = component.glob(f"statistics/*/Split-{split}/FeatureStats.pb")
+    (dataset,) = tfdv.load_stats_binary(str(file)).datasets
+    return dataset
+
+
+def _content(dataset: Any) -> dict[str, Any]:
+    """What statistics say, by column; of values that are equally frequent any may come first."""
+    found = {}
+    for feature in dataset.features:
+        texts = feature.string_stats
+        counts = {bucket.label: bucket.sample_count for bucket in texts.rank_histogram.buckets}
+        highest = [value.frequency for value in texts.top_values]
+        texts.ClearField("rank_histogram")
+        texts.ClearField("top_values")
+        found[feature.path.step[0]] = (counts, highest, str(feature))
+    return found
+
+
 def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path) -> None:
     report = logs.check(config)
     schema_file = tfmd.write(tfmd.tfmd_schema(config, report.types), tmp_path / "schema")
@@ -144,8 +165,9 @@ def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path)
     schema = ImportSchemaGen(schema_file=str(schema_file))
     # With the schema, statistics of whole-number categories are those of categories.
     statistics = StatisticsGen(examples=gen.outputs["examples"], schema=schema.outputs["schema"])
+    own = SpanStatistics(examples=gen.outputs["examples"], schema=schema.outputs["schema"])
     validator = ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+        statistics=own.outputs["statistics"], schema=schema.outputs["schema"]
     )
     transform = Transform(
         examples=gen.outputs["examples"],
@@ -156,7 +178,7 @@ def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path)
         disable_statistics=True,
         disable_analyzer_cache=True,
     )
-    connection = _run(tmp_path, [gen, schema, statistics, validator, transform])
+    connection = _run(tmp_path, [gen, schema, statistics, own, validator, transform])
 
     with metadata.Metadata(connection) as store:
         (examples,) = store.store.get_artifacts_by_type(standard_artifacts.Examples.TYPE_NAME)
@@ -170,8 +192,7 @@ def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path)
 
     root = tmp_path / "root"
     for split, rows, lacking in (("train", 700, 140), ("eval", 100, 20)):
-        (stats,) = root.glob(f"StatisticsGen/statistics/*/Split-{split}/FeatureStats.pb")
-        dataset = tfdv.load_stats_binary(str(stats)).datasets[0]
+        dataset = _statistics(root / "SpanStatistics", split)
         assert dataset.num_examples == rows
         features = {feature.path.step[0]: feature for feature in dataset.features}
         assert features["x0"].num_stats.common_stats.num_missing == lacking
@@ -182,6 +203,7 @@ def test_the_stock_components_read_its_output(config: RunConfig, tmp_path: Path)
         assert features["watch_s"].num_stats.common_stats.num_missing == rows * 3 // 4
         assert "unused" not in features
         assert "impression_id" not in features
+        assert _content(dataset) == _content(_statistics(root / "StatisticsGen", split))
         (anomalies,) = root.glob(f"ExampleValidator/anomalies/*/Split-{split}/SchemaDiff.pb")
         assert not _anomalies(anomalies)
 
