@@ -24,6 +24,7 @@ from tfx_distill.schema.gate_sections import (
     ServingLimits,
     Threshold,
 )
+from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 from tfx_distill.schema.sections import (
     LOSS_OPTIONS,
     PROBABILITY_LOSSES,
@@ -74,6 +75,7 @@ __all__ = [
     "Finite",
     "GateConfig",
     "Kind",
+    "KubeflowConfig",
     "LabelWatch",
     "LabelsConfig",
     "LocalPath",
@@ -118,6 +120,7 @@ class RunConfig(Section):
     gate: GateConfig
     push: PushConfig
     beam: BeamConfig = BeamConfig()
+    kubeflow: KubeflowConfig | None = None
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> RunConfig:

@@ -60,3 +60,12 @@ class ModelError(DistillError):
 
 class EnvironmentProblem(DistillError):
     """The machine or the installation stands in the way."""
+
+
+def own_error(error: BaseException | None) -> DistillError | None:
+    """Our own error behind what Beam or TFX made of it; None where there is none."""
+    while error is not None:
+        if isinstance(error, DistillError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

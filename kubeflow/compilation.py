@@ -1,0 +1,138 @@
+"""From a run config to a compiled pipeline, without a look at the logs."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from tfx_distill.kubeflow import compiler, dag, records
+from tfx_distill.kubeflow.compiler import Target
+from tfx_distill.kubeflow.preparation import Plan
+from tfx_distill.pipeline import graph, span_records
+from tfx_distill.pipeline.session import Spans
+from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.errors import ConfigError
+from tfx_distill.schema.kubeflow_sections import KubeflowConfig
+
+
+def compile_pipeline(
+    config: RunConfig, target: Target, *, span: int | None = None, students_only: bool = False
+) -> str:
+    """The pipeline of one run as YAML.
+
+    Args:
+      config: The run config.
+      target: Where it is to run.
+      span: A later span of a stream; None for a batch or a bootstrap.
+      students_only: Train students from the labels of another pipeline's teacher.
+
+    Raises:
+      ConfigError: The config cannot run there, or a later span has nothing to start from.
+    """
+    settings = config.kubeflow
+    if settings is None:
+        raise ConfigError(
+            "kubeflow",
+            got="a config without the section 'kubeflow'",
+            expected="an image and a pipeline root at least",
+            fix="Add the section; docs/kubeflow.md has one.",
+        )
+    _refuse_what_cannot_run(config, settings, target)
+    later = None if span is None else _later(config, span)
+    earlier = records.read(config.run_folder)
+    pipeline = graph.build(config, _source(later, students_only=students_only))
+    parameters: dict[str, str | int] = {"config_uri": "", "seed": config.seed}
+    if later is None:
+        parameters["spans"] = ""
+    plan = Plan(
+        config=config.to_yaml(),
+        digest=dag.digest(pipeline),
+        later=later,
+        students_only=students_only,
+    )
+    return compiler.compiled(
+        config,
+        settings,
+        dag.tasks(pipeline, 0 if later is None else later.last, earlier),
+        plan=plan.model_dump_json(),
+        parameters=parameters,
+        target=target,
+    )
+
+
+def _source(later: Spans | None, *, students_only: bool) -> graph.Input:
+    """As much of a run's input as its graph depends on."""
+    spans = later or Spans(0, 0)
+    return graph.Input(
+        first=spans.first,
+        last=spans.last,
+        fingerprint="",
+        schema_file=Path("schema.pbtxt"),
+        carried=spans.carried,
+        age=spans.age,
+        labels_version=0 if students_only else None,
+    )
+
+
+def _later(config: RunConfig, span: int) -> Spans:
+    """A later span of a stream, as `stream` would run it.
+
+    Raises:
+      ConfigError: The bootstrap has not ended well, or the span is not the next one.
+    """
+    ended = span_records.read(config.run_folder)
+    states = {number: span_records.state(record) for number, record in ended.items()}
+    bootstrap = next(iter(ended), None)
+    if bootstrap is None or states[bootstrap] == "failed" or config.stream is None:
+        raise ConfigError(
+            f"--span {span}",
+            got=f"no bootstrap of {config.name} in {config.run_folder}",
+            expected="one that has ended well",
+            fix="Run the bootstrap on the cluster first: compile and submit without `--span`.",
+        )
+    newest = max(number for number, state in states.items() if state != "failed")
+    if not bootstrap < span <= newest + 1 or (span <= newest and states[span] == "done"):
+        raise ConfigError(
+            f"--span {span}",
+            got=f"a stream that has come to span {newest}",
+            expected=f"{newest + 1}, the next span",
+            fix="Submit the spans in order, each once.",
+        )
+    return Spans(span, span, carried=span - 1, age=span - bootstrap)
+
+
+def _refuse_what_cannot_run(config: RunConfig, settings: KubeflowConfig, target: Target) -> None:
+    paths = {
+        "data.spans": config.data.spans,
+        "root": config.root,
+        "push.directory": config.push.directory,
+        "labels.table": str(config.label_table),
+    }
+    if target == "vertex":
+        if settings.volumes or settings.secrets:
+            raise ConfigError(
+                "kubeflow",
+                got="'volumes' or 'secrets' for Vertex AI",
+                expected="neither: it mounts buckets under /gcs, and service accounts open them",
+                fix="Remove them, and put logs and run folder under /gcs/BUCKET.",
+            )
+        mounts = ["/gcs"]
+    else:
+        mounts = [volume.mount for volume in settings.volumes]
+    for where, path in paths.items():
+        if not any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
+            raise ConfigError(
+                where,
+                got=path,
+                expected=f"a path under {' or '.join(mounts) or 'a volume'}, which every step sees",
+                fix="Name the path as it is in the containers"
+                + ("." if mounts else ", and add its claim to `kubeflow.volumes`."),
+            )
+    if config.stream is not None and config.labels.order == "train_then_score":
+        raise ConfigError(
+            "labels.order",
+            got="'train_then_score' for Kubeflow",
+            expected="'score_then_train'",
+            fix="Which teacher labels a span would depend on a gate of the same run, but what a "
+            "compiled pipeline reads is fixed before: use 'score_then_train', or run the stream "
+            "with `distill watch`.",
+        )

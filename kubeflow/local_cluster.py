@@ -1,0 +1,236 @@
+"""Runs a compiled pipeline on this machine, as a cluster would: each step by its own command.
+
+What the drivers and launchers of Kubeflow Pipelines and Vertex AI do around a step is done here:
+parameters and artifacts are put into its ExecutorInput, the artifacts that it declares are laid
+where it looks for them and no others, what it made is taken to the object store, here a folder, and
+a step that failed is tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tfx_distill.kubeflow.compiler import EXECUTOR_INPUT, RUN_ID, Target
+from tfx_distill.kubeflow.uris import local_path
+
+State = Literal["succeeded", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a step runs.
+
+    Attributes:
+      task: Its name.
+      image: Of its container.
+      arguments: Command and arguments.
+      synced: Folder that holds its artifacts; it stands for `/`.
+    """
+
+    task: str
+    image: str
+    arguments: tuple[str, ...]
+    synced: Path
+
+
+Runner = Callable[[Command], int]
+"""Runs a command to its end: its exit status."""
+
+
+@dataclass
+class LocalCluster:
+    """A folder that plays the object store, and a way to run commands.
+
+    Attributes:
+      folder: Gets `store` and, while a step runs, `synced`.
+      runner: Runs the steps.
+      target: Whose launcher is played.
+      pipeline_root: Where the artifacts of runs are said to be.
+    """
+
+    folder: Path
+    runner: Runner
+    target: Target
+    pipeline_root: str
+    report: Callable[[str], None] = field(default=lambda line: None)
+
+    @property
+    def store(self) -> Path:
+        """The folder that plays the object store."""
+        return self.folder / "store"
+
+    def run(
+        self, text: str, parameters: Mapping[str, str | int] | None = None, run: str | None = None
+    ) -> dict[str, State]:
+        """Runs all steps, one after the other.
+
+        Args:
+          text: The compiled pipeline.
+          parameters: Of the run, in place of their defaults.
+          run: Id of the run; a new one by default.
+
+        Returns:
+          What became of each task.
+
+        Raises:
+          ValueError: The pipeline takes no such parameter.
+        """
+        spec = next(iter(yaml.safe_load_all(text)))
+        declared = spec["root"]["inputDefinitions"]["parameters"]
+        unknown = sorted(set(parameters or {}) - set(declared))
+        if unknown:
+            raise ValueError(f"the pipeline takes {sorted(declared)}, not {unknown}")
+        values = {name: one["defaultValue"] for name, one in declared.items()}
+        attempt = _Run(self, spec, values | dict(parameters or {}), run or str(uuid.uuid4()))
+        return attempt.to_its_end()
+
+
+class _Run:
+    """One run of a pipeline."""
+
+    def __init__(
+        self, cluster: LocalCluster, spec: dict[str, Any], parameters: dict[str, Any], run: str
+    ) -> None:
+        self._cluster = cluster
+        self._spec = spec
+        self._parameters = parameters
+        self._run = run
+        self._states: dict[str, State] = {}
+        self._made: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def to_its_end(self) -> dict[str, State]:
+        tasks = self._spec["root"]["dag"]["tasks"]
+        waiting = dict(tasks)
+        while waiting:
+            ready = [name for name in waiting if self._upstream(name) <= self._states.keys()]
+            if not ready:
+                raise ValueError(f"tasks wait for each other: {sorted(waiting)}")
+            for name in ready:
+                self._states[name] = self._task(name, waiting.pop(name))
+                self._cluster.report(f"{name}: {self._states[name]}")
+        return self._states
+
+    def _upstream(self, name: str) -> set[str]:
+        task = self._spec["root"]["dag"]["tasks"][name]
+        wired = task.get("inputs", {}).get("artifacts", {}).values()
+        return {
+            *task.get("dependentTasks", ()),
+            *(source["taskOutputArtifact"]["producerTask"] for source in wired),
+        }
+
+    def _task(self, name: str, task: dict[str, Any]) -> State:
+        always = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+        upstream = {self._states[other] for other in self._upstream(name)}
+        if not always and upstream - {"succeeded"}:
+            return "skipped"
+        component = self._spec["components"][task["componentRef"]["name"]]
+        executor = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]
+        if "importer" in executor:
+            self._import(name, executor["importer"])
+            return "succeeded"
+        for _ in range(1 + task.get("retryPolicy", {}).get("maxRetryCount", 0)):
+            if self._attempt(name, task, component, executor["container"]):
+                return "succeeded"
+        return "failed"
+
+    def _import(self, name: str, importer: dict[str, Any]) -> None:
+        self._made[name, "artifact"] = {
+            "name": f"{self._run}/{name}",
+            "uri": importer["artifactUri"]["constant"],
+            "metadata": importer["metadata"],
+        }
+
+    def _attempt(
+        self,
+        name: str,
+        task: dict[str, Any],
+        component: dict[str, Any],
+        container: dict[str, Any],
+    ) -> bool:
+        synced = self._cluster.folder / "synced"
+        shutil.rmtree(synced, ignore_errors=True)
+        inputs = self._inputs(task, component)
+        outputs = self._outputs(name, component)
+        for item in inputs["artifacts"].values():
+            (found,) = item["artifacts"]
+            place = Path(local_path(found["uri"], synced))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(Path(local_path(found["uri"], self._cluster.store)).resolve())
+        for item in outputs["artifacts"].values():
+            (found,) = item["artifacts"]
+            Path(local_path(found["uri"], synced)).parent.mkdir(parents=True, exist_ok=True)
+        given = json.dumps({"inputs": inputs, "outputs": outputs})
+        arguments = [
+            given if argument == EXECUTOR_INPUT else argument
+            for argument in (*container["command"], *container["args"])
+        ]
+        command = Command(name, container["image"], tuple(arguments), synced)
+        if self._cluster.runner(command):
+            return False
+        self._publish(name, outputs, synced)
+        return True
+
+    def _inputs(self, task: dict[str, Any], component: dict[str, Any]) -> dict[str, Any]:
+        wired = task.get("inputs", {})
+        types = component.get("inputDefinitions", {}).get("artifacts", {})
+        artifacts = {}
+        for key, source in wired.get("artifacts", {}).items():
+            producer = source["taskOutputArtifact"]
+            made = self._made[producer["producerTask"], producer["outputArtifactKey"]]
+            artifacts[key] = {"artifacts": [made | {"type": self._type(types[key])}]}
+        values = {key: self._value(one) for key, one in wired.get("parameters", {}).items()}
+        return {"parameterValues": values, "artifacts": artifacts}
+
+    def _value(self, source: dict[str, Any]) -> Any:
+        if "componentInputParameter" in source:
+            return self._parameters[source["componentInputParameter"]]
+        constant = source["runtimeValue"]["constant"]
+        return self._run if constant == RUN_ID else constant
+
+    def _type(self, declared: dict[str, Any]) -> dict[str, Any]:
+        """Vertex AI says of which type an artifact is, the open-source launcher does not."""
+        return dict(declared["artifactType"]) if self._cluster.target == "vertex" else {}
+
+    def _outputs(self, name: str, component: dict[str, Any]) -> dict[str, Any]:
+        keys = dict(component.get("outputDefinitions", {}).get("artifacts", {}))
+        folder = f"{self._cluster.pipeline_root}/{self._run}/{name}"
+        artifacts = {
+            key: {
+                "artifacts": [
+                    {
+                        "name": f"{self._run}/{name}/{key}",
+                        "uri": f"{folder}/{key}",
+                        "type": self._type(declared),
+                        "metadata": {},
+                    }
+                ]
+            }
+            for key, declared in keys.items()
+        }
+        if self._cluster.target == "kfp":
+            artifacts["executor-logs"] = {
+                "artifacts": [{"uri": f"{folder}/executor-logs", "type": {}, "metadata": {}}]
+            }
+        return {"artifacts": artifacts, "outputFile": f"{folder}/executor_output.json"}
+
+    def _publish(self, name: str, outputs: dict[str, Any], synced: Path) -> None:
+        file = Path(local_path(outputs["outputFile"], synced))
+        written = json.loads(file.read_text())["artifacts"] if file.exists() else {}
+        for key, item in outputs["artifacts"].items():
+            (announced,) = item["artifacts"]
+            made = Path(local_path(announced["uri"], synced))
+            if key == "executor-logs" or not made.exists():
+                continue
+            stored = Path(local_path(announced["uri"], self._cluster.store))
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(made, stored)
+            told = written.get(key, {"artifacts": [{}]})["artifacts"][0]
+            self._made[name, key] = announced | told

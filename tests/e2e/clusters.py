@@ -1,0 +1,70 @@
+"""Clusters on this machine: compiled pipelines whose steps run in this process, or in their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from projects import Project
+
+from tfx_distill.kubeflow import step, uris
+from tfx_distill.kubeflow.local_cluster import Command, LocalCluster, Runner
+
+ROOTS = {"kfp": "minio://mlpipeline/v2/artifacts", "vertex": "gs://bucket/root"}
+
+
+def on_cluster(project: Project, folder: Path, *mounted: Path, **sections: Any) -> Project:
+    """A project whose run folder and pushes are in a folder that all steps see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = yaml.safe_load(project.file.read_text())
+    content["root"] = str(folder / "runs")
+    content["push"] = {"directory": str(folder / "serving")}
+    content["kubeflow"] = {
+        "image": "registry.example/tfx-distill:1",
+        "pipeline_root": ROOTS["kfp"],
+        "volumes": [
+            {"claim": f"claim-{number}", "mount": str(path)}
+            for number, path in enumerate((folder, *mounted))
+        ],
+        "retries": 0,
+    }
+    file = folder / project.file.name
+    file.write_text(yaml.safe_dump(content | sections))
+    return Project(folder, file)
+
+
+def cluster(folder: Path, target: Any, runner: Runner) -> LocalCluster:
+    return LocalCluster(folder, runner=runner, target=target, pipeline_root=ROOTS[target])
+
+
+@contextmanager
+def in_this_process(
+    broken: Callable[[Command], bool] = lambda command: False, log: list[str] | None = None
+) -> Iterator[Runner]:
+    """Runs steps without a start of Python for each; some may be broken."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def run(command: Command) -> int:
+            if log is not None:
+                log.append(command.task)
+            if broken(command):
+                return 1
+            assert command.arguments[:3] == ("python", "-m", step.__name__)
+            patch.setenv(uris.ROOT, str(command.synced))
+            patch.setattr(sys, "argv", list(command.arguments))
+            return _status(command.arguments[3:])
+
+        yield run
+
+
+def _status(arguments: Sequence[str]) -> int:
+    try:
+        step.main(list(arguments), standalone_mode=False)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

@@ -1,0 +1,63 @@
+"""Compiled pipelines, run to their end: each step gets what a launcher would hand to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import cluster, in_this_process, on_cluster
+from conftest import Run
+
+from tfx_distill.kubeflow import records
+from tfx_distill.kubeflow.compilation import compile_pipeline
+from tfx_distill.pipeline import summary
+from tfx_distill.pipeline.summary import Summary
+from tfx_distill.schema.config import RunConfig
+
+
+class Deployed:
+    """A batch on a cluster."""
+
+    def __init__(self, tiny_run: Run, folder: Path, target: Any) -> None:
+        project = on_cluster(tiny_run.project, folder, tiny_run.project.folder)
+        if target == "vertex":
+            project = on_cluster(tiny_run.project, folder, tiny_run.project.folder)
+        self.config: RunConfig = project.config()
+        self.text = compile_pipeline(self.config, "kfp")
+        with in_this_process() as runner:
+            self.states = cluster(folder / "cluster", target, runner).run(
+                self.text, {"spans": "0..1"}, run="first"
+            )
+
+    @property
+    def summary(self) -> Summary:
+        return summary.read(self.config.run_folder)
+
+
+@pytest.fixture(scope="module", params=["kfp", "vertex"])
+def deployed(
+    tiny_run: Run, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Deployed:
+    return Deployed(tiny_run, tmp_path_factory.mktemp(request.param), request.param)
+
+
+def test_every_step_succeeds_and_a_student_is_pushed(deployed: Deployed) -> None:
+    assert set(deployed.states.values()) == {"succeeded"}
+    for student in deployed.summary.students:
+        assert student.pushed is not None
+        assert (Path(student.pushed) / "saved_model.pb").exists()
+
+
+def test_the_metrics_are_those_of_a_local_run(deployed: Deployed, tiny_run: Run) -> None:
+    local = {student.name: student.metrics for student in tiny_run.summary.students}
+    assert {s.name: s.metrics for s in deployed.summary.students} == local
+
+
+def test_its_lineage_is_that_of_a_local_run(deployed: Deployed, tiny_run: Run) -> None:
+    made = {r.component: set(r.outputs) for r in records.read(deployed.config.run_folder)}
+    states = {s.component: s.state for s in deployed.summary.steps}
+    assert made.keys() == states.keys()
+    assert set(states.values()) == {"ran"}
+    local = {s.component for s in tiny_run.summary.steps}
+    assert local - made.keys() == {f"BaselineResolver.{s.name}" for s in deployed.config.students}
