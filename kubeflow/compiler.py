@@ -118,9 +118,9 @@ class _Builder:
             for place, source in enumerate(sources):
                 name = input_name(key, place)
                 wired[name], types[name] = self._wired(source)
-        for place, made in enumerate(task.needed):
+        for place, source in enumerate(task.needed):
             name = input_name(NEEDED, place)
-            wired[name], types[name] = self._wired(made)
+            wired[name], types[name] = self._wired(source)
         self.components[f"comp-{task.name}"] |= {
             "inputDefinitions": {"artifacts": types},
             "outputDefinitions": {

@@ -43,15 +43,14 @@ class Task:
       inputs: Where the artifacts of each input come from; inputs without any are left out.
       outputs: Type of each output.
       after: Ids of the components that it runs after.
-      needed: What its inputs name by a path, so that it has to be there as well: the Transform
-        graphs of earlier chunks and models.
+      needed: What its inputs name by a path, so that it has to be there as well: Transform graphs.
     """
 
     component: str
     inputs: Mapping[str, tuple[Source, ...]]
     outputs: Mapping[str, type[artifact.Artifact]]
     after: tuple[str, ...]
-    needed: tuple[Made, ...] = ()
+    needed: tuple[Source, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,7 +89,7 @@ def tasks(pipeline: tfx.dsl.Pipeline, span: int, records: Sequence[Record]) -> l
                 inputs=inputs,
                 outputs={key: channel.type for key, channel in node.outputs.items()},
                 after=tuple(task.component for task in found if task.component in upstream),
-                needed=_needed(inputs, resolution),
+                needed=_needed(inputs, resolution, {task.component: task for task in found}),
             )
         )
         resolution.add(node)
@@ -132,15 +131,24 @@ def _sources(channel: BaseChannel, resolution: Resolution) -> tuple[Source, ...]
     )
 
 
-def _needed(inputs: Mapping[str, tuple[Source, ...]], resolution: Resolution) -> tuple[Made, ...]:
-    given = [made for sources in inputs.values() for made in sources if isinstance(made, Made)]
-    graphs = {
+def _needed(
+    inputs: Mapping[str, tuple[Source, ...]], resolution: Resolution, before: Mapping[str, Task]
+) -> tuple[Source, ...]:
+    """The Transform graphs that feature tables and models name, unless they are inputs anyway."""
+    given = [source for sources in inputs.values() for source in sources]
+    stored = {
         local_path(made.item.uri): made
         for made in resolution.earlier.values()
         if made.kind == TransformGraph.TYPE_NAME
     }
-    named = dict.fromkeys(made.item.get_string_custom_property(TRANSFORM_GRAPH) for made in given)
-    return tuple(graphs[path] for path in named if path in graphs and graphs[path] not in given)
+    named: list[Source] = []
+    for source in given:
+        if isinstance(source, Output):
+            named += before[source.component].inputs.get(TRANSFORM_GRAPH, ())
+        else:
+            path = source.item.get_string_custom_property(TRANSFORM_GRAPH)
+            named += [stored[path]] if path in stored else []
+    return tuple(source for source in dict.fromkeys(named) if source not in given)
 
 
 def digest(pipeline: tfx.dsl.Pipeline) -> str:
