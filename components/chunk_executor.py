@@ -19,7 +19,9 @@ from tfx.types.standard_component_specs import (
 from tfx.utils import json_utils
 
 from tfx_distill.components.artifacts import read_snapshots
+from tfx_distill.components.code_version import code_version
 from tfx_distill.components.lineage_properties import (
+    CODE,
     SPAN,
     TRANSFORM_GRAPH,
     WATERMARK,
@@ -62,6 +64,7 @@ class ChunkExecutor(trainer_executor.GenericExecutor):
         model.set_int_custom_property(WATERMARK, last.watermark)
         model.set_string_custom_property(TRANSFORM_GRAPH, last.transform_graph)
         model.set_string_custom_property(SPANS_TRAINED, trained)
+        model.set_string_custom_property(CODE, code_version())
 
     def _GetFnArgs(  # noqa: N802
         self,

@@ -9,6 +9,8 @@ from tfx.types import artifact
 SPAN = "span"
 WATERMARK = "watermark"
 TRANSFORM_GRAPH = "transform_graph"
+CODE = "code"
+"""Of a model: the `code_version` that trained it."""
 
 
 def span_of(item: artifact.Artifact) -> int:

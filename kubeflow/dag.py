@@ -96,9 +96,13 @@ def tasks(pipeline: tfx.dsl.Pipeline, span: int, records: Sequence[Record]) -> l
     return found
 
 
-def components(pipeline: tfx.dsl.Pipeline) -> list[str]:
-    """Ids of the components, in an order in which they can run; Resolvers are none."""
-    return [node.id for node in pipeline.components if not isinstance(node, Resolver)]
+def needs(pipeline: tfx.dsl.Pipeline) -> dict[str, set[str]]:
+    """For each component, in an order in which they can run, those that it runs after."""
+    found: dict[str, set[str]] = {}
+    for node in pipeline.components:
+        if not isinstance(node, Resolver):
+            found[node.id] = {other.id for other in node.upstream_nodes} & found.keys()
+    return found
 
 
 def _inputs(node: BaseComponent, resolution: Resolution) -> dict[str, tuple[Source, ...]]:

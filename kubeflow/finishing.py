@@ -44,13 +44,19 @@ def finish(prepared: Prepared) -> Outcome:
     """
     config, source = prepared.run_config, prepared.source
     pipeline = graph.build(config, source)
+    for component in _lost(pipeline, prepared):
+        error = "it ended well, but what it made did not get to the object store"
+        records.write_failure(
+            Failure(run=prepared.run, component=component, error=error, labels_refused=False),
+            config.run_folder,
+        )
     made = records.read(config.run_folder, prepared.run)
     _publish(prepared, pipeline, made)
     failures = {f.component: f for f in records.read_failures(config.run_folder, prepared.run)}
     ended = {record.component: record for record in made}
     outcome = Outcome(
         prepared.run,
-        tuple(_step(name, ended, failures) for name in dag.components(pipeline)),
+        tuple(_step(name, ended, failures) for name in dag.needs(pipeline)),
         tuple(_error(failure) for failure in failures.values()),
     )
     result = gathering.summarise(config, outcome, source)
@@ -58,6 +64,25 @@ def finish(prepared: Prepared) -> Outcome:
     if config.stream is not None:
         stream.conclude(config, result, students_only=source.students_only)
     return outcome
+
+
+def _lost(pipeline: tfx.dsl.Pipeline, prepared: Prepared) -> list[str]:
+    """Components whose container died after their work was done.
+
+    Somebody was skipped although all that it needs says that it ended well: of these, the ones
+    whose outputs nobody else got.
+    """
+    folder = prepared.run_config.run_folder
+    ended = {record.component for record in records.read(folder, prepared.run)}
+    failed = {failure.component for failure in records.read_failures(folder, prepared.run)}
+    needs = dag.needs(pipeline)
+    arrived = {other for name in ended for other in needs[name]}
+    return [
+        other
+        for name in needs.keys() - ended - failed
+        if needs[name] <= ended
+        for other in sorted(needs[name] - arrived)
+    ]
 
 
 def _step(component: str, ended: Mapping[str, Record], failures: Mapping[str, Failure]) -> Step:

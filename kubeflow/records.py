@@ -113,6 +113,7 @@ def write(record: Record, run_folder: Path) -> None:
 def write_failure(failure: Failure, run_folder: Path) -> None:
     """Keeps the reason why a step failed, until an attempt ends well."""
     _write(failure, run_folder, _FAILURE)
+    _file(failure, run_folder, _RECORD).unlink(missing_ok=True)
 
 
 def read(run_folder: Path, run: str = "*") -> list[Record]:

@@ -13,6 +13,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from tfx_distill.components import evaluation_result, verdict
 from tfx_distill.components.artifacts import read_snapshots
+from tfx_distill.components.code_version import code_version
 from tfx_distill.components.lineage_properties import WATERMARK
 from tfx_distill.components.serving_report import REPORT, ServingReport
 from tfx_distill.components.teacher_labeler import QUALITY, TEACHER_SPAN
@@ -46,6 +47,7 @@ def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
         name=config.name,
         run_id=outcome.run_id,
         seed=config.seed,
+        code=code_version(),
         first_span=source.first,
         last_span=source.last,
         carried=source.carried,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,9 @@ from tfx_distill.kubeflow.local_cluster import Command, LocalCluster, Runner
 ROOTS = {"kfp": "minio://mlpipeline/v2/artifacts", "vertex": "gs://bucket/root"}
 
 
-def on_cluster(project: Project, folder: Path, *mounted: Path, **sections: Any) -> Project:
+def on_cluster(
+    project: Project, folder: Path, *mounted: Path, retries: int = 0, **sections: Any
+) -> Project:
     """A project whose run folder and pushes are in a folder that all steps see."""
     folder.mkdir(parents=True, exist_ok=True)
     content = yaml.safe_load(project.file.read_text())
@@ -31,7 +34,7 @@ def on_cluster(project: Project, folder: Path, *mounted: Path, **sections: Any) 
             {"claim": f"claim-{number}", "mount": str(path)}
             for number, path in enumerate((folder, *mounted))
         ],
-        "retries": 0,
+        "retries": retries,
     }
     file = folder / project.file.name
     file.write_text(yaml.safe_dump(content | sections))
@@ -44,22 +47,33 @@ def cluster(folder: Path, target: Any, runner: Runner) -> LocalCluster:
 
 @contextmanager
 def in_this_process(
-    broken: Callable[[Command], bool] = lambda command: False, log: list[str] | None = None
+    dies: Callable[[Command], bool] = lambda command: False,
 ) -> Iterator[Runner]:
-    """Runs steps without a start of Python for each; some may be broken."""
+    """Runs steps without a start of Python for each.
+
+    Args:
+      dies: Whether the container of a step dies, when its work is done but nobody knows of it.
+    """
     with pytest.MonkeyPatch.context() as patch:
 
         def run(command: Command) -> int:
-            if log is not None:
-                log.append(command.task)
-            if broken(command):
-                return 1
             assert command.arguments[:3] == ("python", "-m", step.__name__)
             patch.setenv(uris.ROOT, str(command.synced))
             patch.setattr(sys, "argv", list(command.arguments))
-            return _status(command.arguments[3:])
+            return _status(command.arguments[3:]) or int(dies(command))
 
         yield run
+
+
+def once(task: str) -> Callable[[Command], bool]:
+    """A task dies at its first attempt."""
+    attempts: list[str] = []
+
+    def dies(command: Command) -> bool:
+        attempts.append(command.task)
+        return command.task == task and attempts.count(task) == 1
+
+    return dies
 
 
 def _status(arguments: Sequence[str]) -> int:
@@ -67,4 +81,7 @@ def _status(arguments: Sequence[str]) -> int:
         step.main(list(arguments), standalone_mode=False)
     except SystemExit as end:
         return int(end.code or 0)
+    except Exception:  # noqa: BLE001  # as the interpreter does
+        traceback.print_exc()
+        return 1
     return 0

@@ -5,30 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
-from clusters import cluster, in_this_process, on_cluster
+from clusters import cluster, in_this_process, on_cluster, once
 from conftest import Run
 
 from tfx_distill.kubeflow import records
 from tfx_distill.kubeflow.compilation import compile_pipeline
 from tfx_distill.pipeline import summary
 from tfx_distill.pipeline.summary import Summary
-from tfx_distill.schema.config import RunConfig
 
 
 class Deployed:
-    """A batch on a cluster."""
+    """A batch on a cluster; the labeler dies once, with its labels already in the table."""
 
     def __init__(self, tiny_run: Run, folder: Path, target: Any) -> None:
-        project = on_cluster(tiny_run.project, folder, tiny_run.project.folder)
-        if target == "vertex":
-            project = on_cluster(tiny_run.project, folder, tiny_run.project.folder)
-        self.config: RunConfig = project.config()
-        self.text = compile_pipeline(self.config, "kfp")
-        with in_this_process() as runner:
-            self.states = cluster(folder / "cluster", target, runner).run(
-                self.text, {"spans": "0..1"}, run="first"
-            )
+        project = on_cluster(tiny_run.project, folder, tiny_run.project.folder, retries=1)
+        self.config = project.config()
+        text = compile_pipeline(self.config, "kfp")
+        with in_this_process(dies=once("teacher-labeler")) as runner:
+            self.states = cluster(folder / "cluster", target, runner).run(text, {"spans": "0..1"})
 
     @property
     def summary(self) -> Summary:
@@ -52,6 +48,17 @@ def test_every_step_succeeds_and_a_student_is_pushed(deployed: Deployed) -> None
 def test_the_metrics_are_those_of_a_local_run(deployed: Deployed, tiny_run: Run) -> None:
     local = {student.name: student.metrics for student in tiny_run.summary.students}
     assert {s.name: s.metrics for s in deployed.summary.students} == local
+
+
+def test_labels_are_written_once_although_the_labeler_died(
+    deployed: Deployed, tiny_run: Run
+) -> None:
+    found, local = (
+        pl.read_delta(str(config.label_table)).drop("scored_at", "teacher").sort("example_id")
+        for config in (deployed.config, tiny_run.config)
+    )
+    assert not found["example_id"].is_duplicated().any()
+    assert found.equals(local)
 
 
 def test_its_lineage_is_that_of_a_local_run(deployed: Deployed, tiny_run: Run) -> None:

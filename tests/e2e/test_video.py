@@ -17,8 +17,9 @@ import tensorflow as tf
 from scipy.special import expit
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
+from tfx_distill.components.code_version import code_version
 from tfx_distill.labels.snapshot import Snapshot
-from tfx_distill.pipeline import session
+from tfx_distill.pipeline import lineage, session
 
 HERE = Path(__file__).parent
 MISSING_INT = np.iinfo(np.int64).min
@@ -249,3 +250,10 @@ def test_a_retrained_student_has_to_beat_the_one_in_service(copied, tiny_run):
         # The one in service is the one that the first run pushed.
         assert student.metrics["baseline"] == before.metrics["candidate"]
         assert student.metrics["candidate"] != before.metrics["candidate"]
+
+
+def test_a_model_says_which_code_trained_it(tiny_run):
+    store = lineage.sqlite(str(tiny_run.config.run_folder / "metadata.sqlite"))
+    made = lineage.produced(store, tiny_run.config.name, "StudentTrainer.compact", "Model")
+    assert {model.properties["code"] for model in made} == {code_version()}
+    assert tiny_run.summary.code == code_version()
