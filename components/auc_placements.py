@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 
 class Placements:
-    """Placements among all examples of a slice."""
+    """Placements among all examples of a slice.
+
+    Attributes:
+      area: The AUC of the slice.
+    """
 
     def __init__(self, counts: ScoreCounts) -> None:
+        self.area = counts.area()
         self._score = counts.score
         self._above_negatives = _share_below(counts.negative)
         self._below_positives = 1 - _share_below(counts.positive)

@@ -61,17 +61,26 @@ def extracts(
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
         values = encoded.dictionary.to_pylist()
-        if len(values) > MAX_SLICE_VALUES:
-            raise ConfigError(
-                f"gate.slices: {name}",
-                got=f"more than {MAX_SLICE_VALUES} values",
-                expected="a column of few values",
-                fix="Slice by a coarser column.",
-            )
+        refuse_many(name, len(values))
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)[order]
         for code, value in enumerate(values):
             chosen = np.flatnonzero(codes == code)
             yield {**_taken(rows, chosen), constants.SLICE_KEY_TYPES_KEY: [((name, value),)]}
+
+
+def refuse_many(column: str, values: int) -> None:
+    """Refuses a slice column of too many values.
+
+    Raises:
+      ConfigError: It has more than `MAX_SLICE_VALUES`.
+    """
+    if values > MAX_SLICE_VALUES:
+        raise ConfigError(
+            f"gate.slices: {column}",
+            got=f"more than {MAX_SLICE_VALUES} values",
+            expected="a column of few values",
+            fix="Slice by a coarser column.",
+        )
 
 
 def _taken(tree: Mapping[str, Any], rows: NDArray[np.intp]) -> dict[str, Any]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from tfx_distill.components.evaluation_config import EvaluationConfig
-from tfx_distill.components.evaluation_result import Evaluated
+from tfx_distill.components.evaluation_result import BASELINE, CANDIDATE, TWIN, Evaluated
 from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import predict
-
-CANDIDATE: Final = "candidate"
-BASELINE: Final = "baseline"
-TWIN: Final = "twin"
-TEACHER: Final = "teacher"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ class EvaluationConfig(Section):
     candidate: str
     features: FeaturesConfig
     tasks: tuple[TaskConfig, ...]
-    slices: tuple[str, ...] = ()
-    ndcg_at: int = 10
+    slices: tuple[str, ...]
+    ndcg_at: int
 
     @classmethod
     def of_student(cls, run: RunConfig, student: StudentConfig) -> EvaluationConfig:

@@ -13,9 +13,15 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from tfx_distill.schema.config import Section
+
+CANDIDATE: Final = "candidate"
+BASELINE: Final = "baseline"
+TWIN: Final = "twin"
+TEACHER: Final = "teacher"
+"""The models of an evaluation; only the candidate is in every one."""
 
 PREDICTIONS = "predictions"
 """Name of the folder of the stored predictions."""

@@ -40,11 +40,9 @@ from tfx_distill.components.mean_metrics import (
     WeightedExamples,
 )
 from tfx_distill.components.query_ndcg import QueryNdcg
+from tfx_distill.components.stored_predictions import PARTITION_ROWS
 from tfx_distill.schema import columns
 from tfx_distill.trainer import predict
-
-PARTITION_ROWS = 131_072
-"""Rows, about, whose predictions are in memory at once while metrics are computed."""
 
 
 def evaluate(
@@ -82,9 +80,10 @@ def evaluate(
             data_file_format="parquet",
             model_locations={name: model.folder for name, model in compared.models.items()},
         ),
-        # TFMA's validations are left out: the verdict is ours, and there must not be two.
+        # TFMA's validations are left out: the verdict is ours, and there must not be two. So are
+        # its attributions, of which there are none: each file costs a dozen steps of Beam.
         metrics_plots_and_validations_writer.MetricsPlotsAndValidationsWriter(
-            output_paths={key: f"{output}/{key}" for key in ("metrics", "plots", "attributions")},
+            output_paths={key: f"{output}/{key}" for key in ("metrics", "plots")},
             eval_config=eval_config,
             output_file_format="tfrecord",
         ),

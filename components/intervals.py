@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfx_distill.components import stored_predictions
-from tfx_distill.components.bootstrap_result import Bootstrap, Bounds, Difference, Estimate, Key
-from tfx_distill.components.comparison import BASELINE, CANDIDATE, TWIN
+from tfx_distill.components.bootstrap_result import Bootstrap, Difference, Estimate, Key
+from tfx_distill.components.evaluation_result import BASELINE, CANDIDATE, TWIN
 from tfx_distill.components.query_sums import SliceSums, slice_sums
 from tfx_distill.schema.config import HIGHER_IS_BETTER, Kind, Metric
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Replicates = NDArray[np.float64]
-
-__all__ = ["Bootstrap", "Bounds", "Difference", "Estimate", "Key", "bootstrap"]
 
 MAX_UNDEFINED = 0.01
 """Share of resamples in which a metric may be undefined (without a positive, for example)."""
@@ -63,8 +61,8 @@ def bootstrap(
       seed: Of the draws.
 
     Raises:
-      ConfigError: A slice column has too many values.
-      DataError: A file cannot be read or lacks a column, or there is no prediction.
+      ConfigError: A slice column is not there, or has too many values.
+      DataError: A file cannot be read or lacks another column, or there is no prediction.
     """
     estimates: list[Estimate] = []
     differences: list[Difference] = []

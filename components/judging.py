@@ -8,6 +8,7 @@ chance.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +16,18 @@ from statistics import NormalDist
 from typing import Literal
 
 from tfx_distill.components import verdict_words as words
-from tfx_distill.components.bootstrap_result import Bootstrap, Difference, Key
-from tfx_distill.components.evaluation_result import OVERALL, ByModel, Evaluated
+from tfx_distill.components.bootstrap_result import Bootstrap, Bounds, Difference
+from tfx_distill.components.evaluation_result import (
+    BASELINE,
+    CANDIDATE,
+    OVERALL,
+    TWIN,
+    ByModel,
+    Evaluated,
+)
 from tfx_distill.components.gate_settings import GateSettings
 from tfx_distill.components.verdict import Check, NotJudged, Rule, Verdict
 from tfx_distill.schema.config import HIGHER_IS_BETTER, Threshold
-
-CANDIDATE = "candidate"
 
 Metrics = Mapping[str, ByModel]
 """Value by slice, model, task and metric; NaN where it is undefined."""
@@ -48,7 +54,8 @@ def judge(
     with a distilled one must not pay for it.
 
     A value over all examples that is undefined, or of less than 20 queries, fails. Slices of few
-    queries, or without a value, are listed as not judged. Without any threshold nothing is blessed.
+    queries, or without a value, are listed as not judged, and so is what `settings.slices` asks for
+    and the evaluation lacks. Without any threshold nothing is blessed.
 
     Args:
       settings: The thresholds, and how sure the gate has to be.
@@ -83,35 +90,30 @@ class _Case:
     bootstrap: Bootstrap
 
     def verdict(self) -> Verdict:
-        compared = [
-            (threshold, difference)
+        numbers = {
+            difference.key: found
             for threshold in self.settings.thresholds
             for difference in self._compared(threshold)
-        ]
-        numbers = {d.key: found for _, d in compared if (found := self._numbers(d)) is not None}
-        bounds: Mapping[Key, float] = {}
-        critical = None
-        if numbers:
-            together = self.bootstrap.lower_bounds(list(numbers), self.settings.confidence)
-            bounds, critical = together.by_key, together.critical
+            if (found := self._numbers(difference)) is not None
+        }
+        bounds = self.bootstrap.lower_bounds(list(numbers), self.settings.confidence)
         checks: list[Check] = []
         not_judged: list[NotJudged] = []
         for threshold in self.settings.thresholds:
             checks += self._limits(threshold)
-            if threshold.max_regression is not None and self._others(threshold) == ["twin"]:
-                not_judged += self._left_out(threshold)
-            if threshold.max_regression is not None and not self._others(threshold):
+            if threshold.max_regression is None:
+                continue
+            not_judged += self._left_out(threshold)
+            if not self._others(threshold):
                 checks.append(self._alone(threshold))
-            for difference in (d for other, d in compared if other is threshold):
-                key = difference.key
-                if key in numbers and critical is not None:
-                    checks.append(
-                        self._comparison(threshold, difference, numbers[key], bounds[key], critical)
-                    )
+            for difference in self._compared(threshold):
+                if found := numbers.get(difference.key):
+                    checks.append(self._comparison(threshold, difference, found, bounds))
                 elif difference.slice == OVERALL:
                     checks.append(self._undefined(threshold, difference))
                 else:
                     not_judged.append(self._not_judged(threshold, difference))
+            not_judged += self._lacking(threshold)
         return Verdict(
             candidate=self.settings.candidate,
             blessed=bool(checks) and all(check.passed for check in checks),
@@ -120,7 +122,7 @@ class _Case:
             checks=tuple(checks),
             not_judged=tuple(not_judged),
             confidence=self.settings.confidence,
-            critical=critical,
+            critical=bounds.critical if numbers else None,
             replicates=self.settings.replicates,
             seed=self.settings.seed,
         )
@@ -132,9 +134,9 @@ class _Case:
 
     def _others(self, threshold: Threshold) -> list[str]:
         """The models that a task of the candidate is compared with."""
-        pair = () if self._is_accepted else ("baseline", "twin")
+        pair = () if self._is_accepted else (BASELINE, TWIN)
         found = [o for o in pair if threshold.task in self.evaluated.models.get(o, ())]
-        return ["twin"] if "twin" in found and self._broken(threshold.task) else found
+        return [TWIN] if TWIN in found and self._broken(threshold.task) else found
 
     def _broken(self, task: str) -> int:
         """How many predictions of the model in service are not finite where the candidate's are.
@@ -143,7 +145,7 @@ class _Case:
         """
         ours, theirs = (
             self.metrics.get(OVERALL, {}).get(model, {}).get(task, {}).get("not_finite_count", 0)
-            for model in (CANDIDATE, "baseline")
+            for model in (CANDIDATE, BASELINE)
         )
         return 0 if ours else int(theirs)
 
@@ -248,11 +250,11 @@ class _Case:
         threshold: Threshold,
         difference: Difference,
         numbers: _Numbers,
-        bound: float,
-        critical: float,
+        bounds: Bounds,
     ) -> Check:
         """The check of a difference that is judged."""
         rule, allowed = _allowed(threshold, difference.slice)
+        bound = bounds.by_key[difference.key]
         return Check(
             task=threshold.task,
             metric=threshold.metric,
@@ -269,7 +271,7 @@ class _Case:
             queries=difference.queries,
             # It is refused if gain - critical * error < -allowed, and the gain is the true one give
             # or take that error.
-            detectable=max(0.0, allowed - (critical - _POWER) * numbers.error),
+            detectable=max(0.0, allowed - (bounds.critical - _POWER) * numbers.error),
             passed=bound >= -allowed,
             sentence=words.comparison(
                 words.subject(threshold, difference.slice),
@@ -300,13 +302,14 @@ class _Case:
         )
 
     def _left_out(self, threshold: Threshold) -> Iterator[NotJudged]:
-        """The comparison with a model in service that is broken."""
-        if broken := self._broken(threshold.task):
+        """The comparison with a model in service that is broken, if the twin stands in for it."""
+        broken = self._broken(threshold.task)
+        if broken and self._others(threshold) == [TWIN]:
             yield NotJudged(
                 task=threshold.task,
                 metric=threshold.metric,
                 slice=OVERALL,
-                other="baseline",
+                other=BASELINE,
                 queries=0,
                 sentence=words.broken(words.subject(threshold), broken),
             )
@@ -321,6 +324,26 @@ class _Case:
             sentence=self._why_undefined(threshold, difference),
         )
 
+    def _lacking(self, threshold: Threshold) -> Iterator[NotJudged]:
+        """The configured slices that were not resampled, and columns without a value."""
+        resampled = {estimate.slice for estimate in self.bootstrap.estimates}
+        for column in self.settings.slices:
+            measured = {part for part in self.metrics if part.startswith(f"{column}=")}
+            lacking = sorted(measured - resampled)
+            if not measured and not any(part.startswith(f"{column}=") for part in resampled):
+                lacking = [column]
+            for other, part in itertools.product(self._others(threshold), lacking):
+                yield NotJudged(
+                    task=threshold.task,
+                    metric=threshold.metric,
+                    slice=part,
+                    other=other,
+                    queries=0,
+                    sentence=words.lacking(
+                        words.subject(threshold, part), other, is_column=part == column
+                    ),
+                )
+
     def _why_undefined(self, threshold: Threshold, difference: Difference) -> str:
         needed = self._needed(difference.slice)
         for model in (CANDIDATE, difference.other):
@@ -332,8 +355,10 @@ class _Case:
         return words.unsteady(what, difference.other)
 
     def _missing(self, threshold: Threshold, part: str, model: str) -> str:
-        values = self.metrics.get(part, {}).get(model, {}).get(threshold.task, {})
-        return words.missing(words.subject(threshold, part), model, values)
+        what = words.subject(threshold, part)
+        if part not in self.metrics:
+            return words.unmeasured(what, model)
+        return words.missing(what, model, self.metrics[part].get(model, {}).get(threshold.task, {}))
 
     def _value(self, task: str, metric: str, part: str, model: str) -> float | None:
         """The metric, or None if it is missing, NaN or infinite."""

@@ -1,4 +1,4 @@
-"""Metrics that are a ratio of two weighted sums over examples, and the counts of examples."""
+"""TFMA's side of the metrics that are a ratio of two sums over examples, and counts of examples."""
 
 from __future__ import annotations
 
@@ -7,71 +7,55 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfx_distill.components.column_metric import ColumnMetric, ScoredColumns
+from tfx_distill.components.metric_terms import OF_ROW, RATIOS
+from tfx_distill.schema.config import Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class _Ratio(ColumnMetric):
-    """The first of two sums over the second; NaN where that is 0."""
+class _RowMean(ColumnMetric):
+    """A ratio of two weighted sums over rows, NaN where the second is 0: see `metric_terms`."""
+
+    metric: Metric
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(self.metric if name is None else name)
+
+    def statistic(self, columns: ScoredColumns) -> NDArray[np.float64]:
+        """Both sums."""
+        predicted = columns.prediction.astype(np.float64)
+        ((own, shared),) = RATIOS[self.metric]
+        terms = (OF_ROW[term](columns.label, predicted) for term in (own, shared))
+        return np.array([np.dot(values, columns.weight) for values in terms])
 
     def value(self, statistic: NDArray[np.float64]) -> float:
         """The ratio."""
         return float(statistic[0] / statistic[1]) if statistic[1] else float("nan")
 
 
-class LogLoss(_Ratio):
-    """TFMA metric `log_loss`: mean of `-y log p - (1 - y) log(1 - p)`, in nats.
+class LogLoss(_RowMean):
+    """TFMA metric `log_loss`: mean of `-y log p - (1 - y) log(1 - p)`, in nats."""
 
-    Probabilities are clipped to float32's resolution, [eps, 1 - eps] with eps = 2^-23, as
-    scikit-learn's `log_loss` does with float32 predictions.
-    """
-
-    def __init__(self, name: str = "log_loss") -> None:
-        super().__init__(name)
-
-    def statistic(self, columns: ScoredColumns) -> NDArray[np.float64]:
-        """Sum of losses, sum of weights."""
-        eps = float(np.finfo(np.float32).eps)
-        p = np.clip(columns.prediction.astype(np.float64), eps, 1 - eps)
-        losses = -columns.label * np.log(p) - (1 - columns.label) * np.log1p(-p)
-        return np.array([np.dot(losses, columns.weight), columns.weight.sum()])
+    metric = "log_loss"
 
 
-class CalibrationRatio(_Ratio):
+class CalibrationRatio(_RowMean):
     """TFMA metric `calibration`: mean prediction over mean label; 1 is best."""
 
-    def __init__(self, name: str = "calibration") -> None:
-        super().__init__(name)
-
-    def statistic(self, columns: ScoredColumns) -> NDArray[np.float64]:
-        """Sum of predictions, sum of labels."""
-        predicted = np.dot(columns.prediction.astype(np.float64), columns.weight)
-        return np.array([predicted, np.dot(columns.label, columns.weight)])
+    metric = "calibration"
 
 
-class SquaredError(_Ratio):
+class SquaredError(_RowMean):
     """TFMA metric `mse`: mean squared error, on the training scale."""
 
-    def __init__(self, name: str = "mse") -> None:
-        super().__init__(name)
-
-    def statistic(self, columns: ScoredColumns) -> NDArray[np.float64]:
-        """Sum of squared errors, sum of weights."""
-        errors = columns.prediction.astype(np.float64) - columns.label
-        return np.array([np.dot(errors**2, columns.weight), columns.weight.sum()])
+    metric = "mse"
 
 
-class AbsoluteError(_Ratio):
+class AbsoluteError(_RowMean):
     """TFMA metric `mae`: mean absolute error, on the training scale."""
 
-    def __init__(self, name: str = "mae") -> None:
-        super().__init__(name)
-
-    def statistic(self, columns: ScoredColumns) -> NDArray[np.float64]:
-        """Sum of absolute errors, sum of weights."""
-        errors = np.abs(columns.prediction.astype(np.float64) - columns.label)
-        return np.array([np.dot(errors, columns.weight), columns.weight.sum()])
+    metric = "mae"
 
 
 class _Count(ColumnMetric):

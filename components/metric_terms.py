@@ -1,8 +1,12 @@
-"""The metrics as ratios of sums, and what a row adds to these sums."""
+"""The metrics as ratios of sums, and what a row adds to these sums.
+
+The metrics that are means over rows are defined here and nowhere else: the ModelEvaluator computes
+them from these terms, and so does the bootstrap.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +15,8 @@ from tfx_distill.schema.config import BINARY_METRICS, REGRESSION_METRICS, Kind, 
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Values = NDArray[np.float64]
 
 METRICS = {"binary": BINARY_METRICS, "regression": REGRESSION_METRICS}
 """Metrics of each kind of task."""
@@ -91,23 +97,39 @@ def _ratio(own: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.floa
     return np.divide(own, of, out=np.full(np.shape(own), np.nan), where=of != 0)
 
 
+def _log_losses(label: Values, prediction: Values) -> Values:
+    """`-y log p - (1 - y) log(1 - p)`, in nats.
+
+    Probabilities are clipped to float32's resolution, [eps, 1 - eps] with eps = 2^-23, as
+    scikit-learn's `log_loss` does with float32 predictions.
+    """
+    eps = float(np.finfo(np.float32).eps)
+    p = np.clip(prediction, eps, 1 - eps)
+    return -label * np.log(p) - (1 - label) * np.log1p(-p)
+
+
+OF_ROW: dict[str, Callable[[Values, Values], Values]] = {
+    "weight": lambda label, prediction: np.ones_like(label),
+    "label": lambda label, prediction: label,
+    "prediction": lambda label, prediction: prediction,
+    "log_loss": _log_losses,
+    "squared_error": lambda label, prediction: (prediction - label) ** 2,
+    "absolute_error": lambda label, prediction: np.abs(prediction - label),
+}
+"""Sums to which each row adds by itself: what it adds, times its weight, given its label and its
+prediction; float64, shape [rows]."""
+
+
 def row_terms(
     kind: Kind,
     label: NDArray[np.float64],
     prediction: NDArray[np.float32],
     weight: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:
-    """What each row adds to the sums of the metrics that are means over rows; see `mean_metrics`.
+    """What each row adds to a model's own sums of the metrics that are means over rows.
 
     All arrays are of shape [rows].
     """
     predicted = prediction.astype(np.float64)
-    terms = {"prediction": predicted}
-    if kind == "binary":
-        eps = float(np.finfo(np.float32).eps)
-        p = np.clip(predicted, eps, 1 - eps)
-        terms["log_loss"] = -label * np.log(p) - (1 - label) * np.log1p(-p)
-    else:
-        error = predicted - label
-        terms |= {"squared_error": error**2, "absolute_error": np.abs(error)}
-    return {term: values * weight for term, values in terms.items()}
+    terms = (own for metric in METRICS[kind] for own, _ in RATIOS[metric] if own in OF_ROW)
+    return {term: OF_ROW[term](label, predicted) * weight for term in terms}

@@ -20,8 +20,9 @@ from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation
 from tfx.utils import path_utils
 
 from tfx_distill.components import evaluation_result, evaluation_steps
-from tfx_distill.components.comparison import BASELINE, CANDIDATE, TEACHER, TWIN, comparison
+from tfx_distill.components.comparison import comparison
 from tfx_distill.components.evaluation_config import EvaluationConfig
+from tfx_distill.components.evaluation_result import BASELINE, CANDIDATE, TEACHER, TWIN
 from tfx_distill.schema.errors import DataError
 from tfx_distill.trainer import predict
 

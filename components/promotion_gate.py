@@ -55,7 +55,7 @@ def PromotionGate(  # noqa: N802
       ).with_id("StudentGate.compact")
 
     Raises:
-      ConfigError: A slice column has too many values.
+      ConfigError: A slice column is not in the stored predictions, or has too many values.
       DataError: The stored predictions cannot be read.
     """
     settings = GateSettings.model_validate_json(config)
@@ -76,7 +76,7 @@ def PromotionGate(  # noqa: N802
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INTERVALS).write_text(_intervals(resampled, settings))
     (folder / verdict.FILE).write_text(found.model_dump_json(indent=1))
-    others = {"baseline": baseline, "twin": twin, None: None}
+    others = {evaluation_result.BASELINE: baseline, evaluation_result.TWIN: twin, None: None}
     _bless(blessing, found.blessed, model, others[found.baseline])
 
 

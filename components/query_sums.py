@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfx_distill.components.area_under_curve import MAX_SCORES
 from tfx_distill.components.grouped_auc import query_aucs
 from tfx_distill.components.metric_terms import COUNTED, METRICS, Scored, SumColumns, row_terms
 from tfx_distill.components.query_ndcg import IdealRanking
 from tfx_distill.components.slice_survey import Served, SliceSurvey
-from tfx_distill.components.stored_predictions import Partition, StoredPredictions
-from tfx_distill.components.task_rows import TaskRows, task_rows
+from tfx_distill.components.stored_predictions import Chosen, Partition, StoredPredictions
+from tfx_distill.components.task_rows import Part, TaskRows, task_rows
 from tfx_distill.schema.config import Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MAX_BYTES = 512 * 2**20
+"""Of sums and scores in memory at once: beyond that, slices wait for another pass over the data."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,9 @@ def slice_sums(
 ) -> Iterator[SliceSums]:
     """The sums of every slice, that of all examples first.
 
-    Memory: a partition; for each score that an AUC tells apart, 20 bytes; for each slice and each
-    group in it, 8 bytes a sum, of which a model has 4 to 6 for each task.
+    Memory: a partition, and `MAX_BYTES` for as many slices as these hold. Of a slice that is, for
+    each group in it, 8 bytes a sum, of which a model has 4 to 6 for each task, and 20 bytes for
+    each score that an AUC tells apart.
 
     Args:
       stored: The predictions.
@@ -82,15 +87,47 @@ def slice_sums(
       kinds: Kind of each task.
       ndcg_at: How many places count.
     """
-    survey = SliceSurvey()
-    for partition in stored.partitions():
-        for task in task_rows(partition, models, kinds):
-            survey.add(task)
-    sums = _Sums(stored, SumColumns(models, kinds), survey, ndcg_at)
-    for partition in stored.partitions():
-        sums.add(partition, task_rows(partition, models, kinds))
-    for column in stored.slices:
-        yield from sums.slices(column, kinds)
+    columns = SumColumns(models, kinds)
+    scores = sum(kinds[task] == "binary" for served in models.values() for task in served)
+    sizes = {
+        column: [_most_bytes(count, stored.groups, columns.width, scores) for count in counts]
+        for column, counts in stored.rows.items()
+    }
+
+    def partitions(chosen: Chosen) -> Iterator[tuple[Partition, list[TaskRows]]]:
+        for partition in stored.partitions(chosen):
+            yield partition, task_rows(partition, models, kinds)
+
+    def in_one_pass(chosen: Chosen) -> Iterator[SliceSums]:
+        survey = SliceSurvey(task for _, tasks in partitions(chosen) for task in tasks)
+        sums = _Sums(stored, columns, survey, ndcg_at)
+        for partition, tasks in partitions(chosen):
+            sums.add(partition, tasks)
+        for column, codes in chosen.items():
+            yield from sums.slices(column, codes, kinds)
+
+    for chosen in _passes(sizes):
+        yield from in_one_pass(chosen)
+
+
+def _most_bytes(rows: int, groups: int, sums: int, scores: int) -> int:
+    """What a slice takes at most: cells with a key and sums, and the placements of scores."""
+    return min(rows, groups) * 8 * (1 + sums) + min(rows, MAX_SCORES) * 20 * scores
+
+
+def _passes(sizes: Mapping[str, Sequence[int]]) -> Iterator[Chosen]:
+    """Slices that are dealt with together, given the bytes of each by slice column."""
+    chosen: dict[str, range] = {}
+    held = 0
+    for column, of_slices in sizes.items():
+        for code, size in enumerate(of_slices):
+            if chosen and held + size > MAX_BYTES:
+                yield chosen
+                chosen, held = {}, 0
+            first = chosen[column].start if column in chosen else code
+            chosen[column] = range(first, code + 1)
+            held += size
+    yield chosen
 
 
 _APPLICABLE = "applicable"
@@ -143,9 +180,7 @@ class _Sums:
         self._survey = survey
         self._ndcg_at = ndcg_at
         # Keys and sums of the cells of each partition; what has its rows is let go.
-        self._cells: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {
-            column: [] for column in stored.slices
-        }
+        self._cells: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}
         self._queries: dict[tuple[str, str, str], NDArray[np.intp]] = {}
 
     def add(self, partition: Partition, tasks: Sequence[TaskRows]) -> None:
@@ -163,7 +198,7 @@ class _Sums:
             self._add_rows(task, predictions, cells)
             self._add_queries(task, predictions, cells)
         for column, filled in cells.items():
-            self._cells[column].append((filled.key, filled.sums))
+            self._cells.setdefault(column, []).append((filled.key, filled.sums))
 
     def _add_rows(
         self,
@@ -182,21 +217,26 @@ class _Sums:
         for column, to in cells.items():
             rows = task.sliced(column)
             cell = to.of_row[task.place[rows]]
+            parts = list(task.parts(column))
             for term, values in shared.items():
                 to.put(self._columns.shared(task.name, term), cell, values[rows])
             for model, terms in own.items():
                 if task.kind == "binary":
-                    terms |= self._auc_terms(task, column, model, predictions[model])
+                    terms |= self._auc_terms(task, parts, model, predictions[model])
                 for term, values in terms.items():
                     to.put(self._columns.own(model, task.name, term), cell, values[rows])
 
     def _auc_terms(
-        self, task: TaskRows, column: str, model: str, score: NDArray[np.float32]
+        self,
+        task: TaskRows,
+        parts: Sequence[tuple[Part, NDArray[np.intp]]],
+        model: str,
+        score: NDArray[np.float32],
     ) -> dict[str, NDArray[np.float64]]:
         """The placements of each row within its slice."""
         of_positives, of_negatives = np.zeros((2, len(score)))
-        for part, rows in task.parts(column):
-            placements = self._survey.placements(part, (model, task.name))
+        for part, rows in parts:
+            placements = self._survey.placements[part].get((model, task.name))
             if placements is not None:
                 of_positives[rows], of_negatives[rows] = placements.terms(
                     score[rows], task.positive[rows], task.negative[rows]
@@ -248,20 +288,22 @@ class _Sums:
         before = self._queries.get((column, task, what), 0)
         self._queries[column, task, what] = before + found
 
-    def slices(self, column: str, kinds: Mapping[str, Kind]) -> Iterator[SliceSums]:
-        """The slices of a column, which are forgotten."""
-        key, sums = (np.concatenate(found) for found in zip(*self._cells.pop(column), strict=True))
-        order = np.argsort(key)
-        names = self._names[column]
-        bounds = np.searchsorted(key[order], np.arange(len(names) + 1) * self._groups)
-        for code, name in enumerate(names):
-            chosen = order[bounds[code] : bounds[code + 1]]
-            of_slice = sums[chosen]
-            for model, task in self._survey.broken((column, code)):
+    def slices(self, column: str, codes: range, kinds: Mapping[str, Kind]) -> Iterator[SliceSums]:
+        """Some slices of a column."""
+        for code in codes:
+            # A partition has its keys in order, but the groups of another lie between them.
+            cells = []
+            for key, sums in self._cells[column]:
+                start, end = np.searchsorted(key, np.array([code, code + 1]) * self._groups)
+                cells.append((key[start:end], sums[start:end]))
+            keys, sums = (np.concatenate(found) for found in zip(*cells, strict=True))
+            order = np.argsort(keys)
+            of_slice = sums[order]
+            for model, task in self._survey.broken[column, code]:
                 of_slice[:, self._columns.all_own(model, task)] = np.nan
             yield SliceSums(
-                name=name,
-                groups=key[chosen] % self._groups,
+                name=self._names[column][code],
+                groups=keys[order] - code * self._groups,
                 sums=of_slice,
                 queries={
                     (task, metric): self._counted(column, code, task, metric)
@@ -269,7 +311,10 @@ class _Sums:
                     for metric in METRICS[kind]
                 },
                 _columns=self._columns,
-                _areas=self._survey.areas((column, code)),
+                _areas={
+                    served: placements.area
+                    for served, placements in self._survey.placements[column, code].items()
+                },
             )
 
     def _counted(self, column: str, code: int, task: str, metric: str) -> int:

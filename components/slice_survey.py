@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,39 +16,31 @@ Served = tuple[str, str]
 
 
 class SliceSurvey:
-    """Gathers, partition by partition, the score counts of each slice, and what is not finite."""
+    """By slice, what is not finite, and the AUC placements of what is.
 
-    def __init__(self) -> None:
-        self._broken: dict[Part, set[Served]] = defaultdict(set)
-        self._counts: dict[Part, dict[Served, ScoreCounts]] = defaultdict(dict)
+    Attributes:
+      broken: Models and tasks with a prediction in the slice that is not finite.
+      placements: Of the other models, for each binary task.
+    """
 
-    def add(self, task: TaskRows) -> None:
-        """Takes in the rows of a partition."""
-        for column in task.codes:
-            for part, rows in task.parts(column):
-                counted = self._counts[part]
-                for model, prediction in task.prediction.items():
-                    served, score = (model, task.name), prediction[rows]
-                    if not np.isfinite(score).all():
-                        self._broken[part].add(served)
-                    elif task.kind == "binary":
-                        counts = ScoreCounts.of(score, task.positive[rows], task.negative[rows])
-                        before = counted.get(served)
-                        counted[served] = counts if before is None else before.merged(counts)
-
-    def broken(self, part: Part) -> set[Served]:
-        """Models and tasks with a prediction in the slice that is not finite."""
-        return self._broken[part]
-
-    def placements(self, part: Part, served: Served) -> Placements | None:
-        """Placements among all examples of the slice; None if no partition was finite."""
-        counts = self._counts[part].get(served)
-        return None if counts is None else Placements(counts)
-
-    def areas(self, part: Part) -> dict[Served, float]:
-        """The AUC of each model and binary task on the slice, where it is not broken."""
-        return {
-            served: counts.area()
-            for served, counts in self._counts[part].items()
-            if served not in self._broken[part]
-        }
+    def __init__(self, tasks: Iterable[TaskRows]) -> None:
+        """Takes in the rows of all tasks and partitions, one after the other."""
+        self.broken: dict[Part, set[Served]] = defaultdict(set)
+        self.placements: dict[Part, dict[Served, Placements]] = defaultdict(dict)
+        counts: dict[tuple[Part, Served], ScoreCounts] = {}
+        for task in tasks:
+            for column in task.codes:
+                for part, rows in task.parts(column):
+                    for model, prediction in task.prediction.items():
+                        served, score = (model, task.name), prediction[rows]
+                        if not np.isfinite(score).all():
+                            self.broken[part].add(served)
+                        elif task.kind == "binary":
+                            new = ScoreCounts.of(score, task.positive[rows], task.negative[rows])
+                            before = counts.get((part, served))
+                            counts[part, served] = new if before is None else before.merged(new)
+        while counts:
+            # Placements take as much memory as the counts that they replace.
+            (part, served), counted = counts.popitem()
+            if served not in self.broken[part]:
+                self.placements[part][served] = Placements(counted)

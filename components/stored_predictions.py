@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfx_distill.components.column_extracts import MAX_SLICE_VALUES
+from tfx_distill.components.column_extracts import refuse_many
 from tfx_distill.components.evaluation_result import OVERALL
 from tfx_distill.schema import columns
 from tfx_distill.schema.errors import ConfigError, DataError
@@ -37,6 +38,10 @@ PARTITION_ROWS = 131_072
 
 MAX_PARTITIONS = 256
 """Partitions are written side by side, a file each; of larger data they hold more rows instead."""
+
+
+Chosen = Mapping[str, range]
+"""Some slices: by slice column, their codes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,27 @@ class Partition:
     weight: Mapping[str, NDArray[np.float32]]
     prediction: Mapping[tuple[str, str], NDArray[np.float32]]
 
+    def within(self, chosen: Chosen) -> Partition:
+        """The rows in any of the chosen slices, as if there were no other slices."""
+        codes = {column: _only(self.codes[column], wanted) for column, wanted in chosen.items()}
+        kept = np.any([code >= 0 for code in codes.values()], axis=0)
+        if kept.all():
+            return replace(self, codes=codes)
+        return Partition(
+            query=self.query[kept],
+            group=self.group[kept],
+            codes={column: code[kept] for column, code in codes.items()},
+            label={task: label[kept] for task, label in self.label.items()},
+            weight={task: weight[kept] for task, weight in self.weight.items()},
+            prediction={key: score[kept] for key, score in self.prediction.items()},
+        )
+
+
+def _only(code: NDArray[np.int16], wanted: range) -> NDArray[np.int16]:
+    """Codes in a range; -1 for the others."""
+    inside = (code >= wanted.start) & (code < wanted.stop)
+    return np.where(inside, code, np.int16(-1))
+
 
 class StoredPredictions:
     """The predictions of an evaluation, while `opened`.
@@ -67,6 +93,7 @@ class StoredPredictions:
     Attributes:
       groups: Number of groups of queries.
       slices: Names of the slices by slice column, in the order of their codes.
+      rows: How many rows each of them has, by slice column, in the same order.
     """
 
     def __init__(self, index: _Index, content: _Content, parts: Sequence[Path | _Arrays]) -> None:
@@ -74,14 +101,18 @@ class StoredPredictions:
         self.slices = {OVERALL: [OVERALL]} | {
             name: [f"{name}={value}" for value in places] for name, places in index.places.items()
         }
+        self.rows = {OVERALL: [index.rows]} | {
+            name: [index.counts[name][value] for value in places]
+            for name, places in index.places.items()
+        }
         self._content = content
         self._parts = parts
 
-    def partitions(self) -> Iterator[Partition]:
-        """Each partition, in the same order every time; no two have a group in common."""
+    def partitions(self, chosen: Chosen) -> Iterator[Partition]:
+        """What each partition has in some slices; no two partitions have a group in common."""
         for part in self._parts:
             arrays = _unspilled(part) if isinstance(part, Path) else part
-            yield self._content.partition(arrays)
+            yield self._content.partition(arrays).within(chosen)
 
 
 @contextmanager
@@ -103,12 +134,12 @@ def opened(
       max_groups: Up to so many queries, each is a group of its own.
 
     Raises:
-      ConfigError: A slice column has too many values.
-      DataError: A file cannot be read or lacks a column, or there is no row.
+      ConfigError: A slice column is not there, or has too many values.
+      DataError: A file cannot be read or lacks another column, or there is no row.
     """
     index = _Index(files, slices, max_groups)
     content = _Content(models, slices)
-    batches = (content.arrays(b, index) for b in _read(files, content.names))
+    batches = (content.arrays(b, index) for b in _read(files, content.names, slices))
     partitions = min(math.ceil(index.rows / partition_rows), MAX_PARTITIONS, index.groups)
     if partitions == 1:
         whole = [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
@@ -130,15 +161,17 @@ class _Index:
         self.rows = 0
         self._max_groups = max_groups
         known = np.array([], np.int64)
-        values: dict[str, set[Any]] = {name: set() for name in slices}
-        for batch in _read(files, [columns.QUERY_ID, *slices]):
+        self.counts: dict[str, Counter[Any]] = {name: Counter() for name in slices}
+        for batch in _read(files, [columns.QUERY_ID], slices):
             self.rows += len(batch)
             # One more than are told apart is enough to know that there are too many.
             query = _column(batch, columns.QUERY_ID).to_numpy()
             known = np.union1d(known, query)[: max_groups + 1]
-            for name in slices:
-                values[name].update(pc.unique(_column(batch, name)).to_pylist())
-                _refuse_many(name, values[name])
+            for name, counts in self.counts.items():
+                values, rows = pc.value_counts(_column(batch, name)).flatten()
+                counts.update(dict(zip(values.to_pylist(), rows.to_pylist(), strict=True)))
+                del counts[None]
+                refuse_many(name, len(counts))
         if not self.rows:
             raise DataError(
                 str(files[0].parent if files else "predictions"),
@@ -149,8 +182,8 @@ class _Index:
         self._known = known if len(known) <= max_groups else None
         self.groups = len(known) if self._known is not None else max_groups
         self.places = {
-            name: {value: place for place, value in enumerate(sorted(found - {None}, key=str))}
-            for name, found in values.items()
+            name: {value: place for place, value in enumerate(sorted(counts, key=str))}
+            for name, counts in self.counts.items()
         }
 
     def group(self, query: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -183,8 +216,8 @@ class _Content:
 
     @property
     def names(self) -> list[str]:
-        """Columns of the files."""
-        return [columns.QUERY_ID, *self._slices, *self._values]
+        """Columns of the files, without those of the slices."""
+        return [columns.QUERY_ID, *self._values]
 
     def arrays(self, batch: pa.RecordBatch, index: _Index) -> _Arrays:
         """Columns of a batch, as `partition` takes them."""
@@ -222,32 +255,33 @@ def _mixed(query: NDArray[np.int64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _refuse_many(name: str, values: set[Any]) -> None:
-    if len(values - {None}) > MAX_SLICE_VALUES:
-        raise ConfigError(
-            f"gate.slices: {name}",
-            got=f"more than {MAX_SLICE_VALUES} values",
-            expected="a column of few values",
-            fix="Slice by a coarser column.",
-        )
-
-
-def _read(files: Sequence[Path], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of some columns.
+def _read(
+    files: Sequence[Path], names: Sequence[str], slices: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Batches of some columns, and of those to slice by.
 
     Raises:
-      DataError: A file cannot be read, or lacks a column.
+      ConfigError: A file lacks a column to slice by.
+      DataError: A file cannot be read, or lacks another column.
     """
+    wanted = [*names, *slices]
     for file in files:
         try:
             parquet = pq.ParquetFile(str(file))
-            missing = sorted(set(names) - set(parquet.schema_arrow.names))
+            missing = [name for name in wanted if name not in parquet.schema_arrow.names]
             if not missing:
-                yield from parquet.iter_batches(batch_size=PARTITION_ROWS, columns=list(names))
+                yield from parquet.iter_batches(batch_size=PARTITION_ROWS, columns=wanted)
                 continue
             got = f"no column(s) {missing}"
         except (pa.ArrowException, OSError) as error:
-            got = " ".join(str(error).split())
+            missing, got = [], " ".join(str(error).split())
+        if unsliced := [name for name in missing if name in slices]:
+            raise ConfigError(
+                f"gate.slices: {', '.join(unsliced)}",
+                got=f"no such column in {file}",
+                expected="columns that were in the config when the model was evaluated",
+                fix="Evaluate the model again with the present config.",
+            )
         raise DataError(
             str(file),
             got=got,

@@ -58,7 +58,11 @@ class Check(Section):
 
 
 class NotJudged(Section):
-    """A slice that is too small to be judged, or on which the metric has no value."""
+    """A comparison that no check was made of, and why.
+
+    The slice is too small, or the metric has no value on it, or the evaluation lacks it; of a slice
+    column that is empty, `slice` is its name. Or the model in service is broken.
+    """
 
     task: str
     metric: str
@@ -86,7 +90,7 @@ class Verdict(Section):
         None.
       baseline_reason: Why that one, or why none.
       checks: Every condition, in the order of the thresholds, all examples before the slices.
-      not_judged: The slices that were left out.
+      not_judged: What was left out.
       confidence: With this probability all bounds hold together.
       critical: How many standard errors the bounds are below the differences; None without any.
       replicates: How many times the queries were resampled.

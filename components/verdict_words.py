@@ -102,6 +102,21 @@ def broken(what: str, predictions: int) -> str:
     )
 
 
+def lacking(what: str, other: str, *, is_column: bool) -> str:
+    """The stored predictions have no such slice, or not a single one of the column."""
+    why = (
+        "no example of the eval split has a value of it"
+        if is_column
+        else "the stored predictions have no such slice, though there are metrics of it"
+    )
+    return f"{what} is not compared with the {other}: {why}."
+
+
+def unmeasured(what: str, model: str) -> str:
+    """There are predictions of a slice, but no metrics."""
+    return f"{what} of the {model} does not exist: the evaluation has no metrics of this slice."
+
+
 def unsteady(what: str, other: str) -> str:
     """There are values, but no interval."""
     return (

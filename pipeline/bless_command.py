@@ -30,6 +30,8 @@ def bless(config_file: Path, student: str, because: str) -> None:
             fix='Say it in a sentence, as in --because "the eval split lacks the new market".',
         )
     config = run_config.load(config_file)
+    # Before the record is read: a run would make it an old one.
+    telling.keep_out_others(config)
     record = refusal.newest(config, student)
     log = telling.diverted(config)
     from tfx_distill.pipeline import bless as blessing
@@ -37,7 +39,7 @@ def bless(config_file: Path, student: str, because: str) -> None:
     found, error = blessing.bless(config, record, student, because=because.strip())
     after_run(config)
     if error is not None:
-        telling.failed(error, log)
+        telling.failed(error, log, "Nothing was pushed. Mend that, and bless it again.")
         sys.exit(1)
     if found.pushed is None:
         click.secho(f"Student {student} was not pushed: it cannot be served.", fg="red", err=True)

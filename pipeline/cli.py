@@ -133,6 +133,7 @@ def run(
     chosen = telling.spans(spans)
     _refuse_batch_options(config, students_only=students_only, until=until)
     require_own_run_folder(config, students_only=students_only)
+    telling.keep_out_others(config)
     log = telling.diverted(config)
     if config.stream is not None:
         process(config, chosen, log, students_only=students_only)
@@ -145,7 +146,7 @@ def run(
     summary.show(result, Console())
     after_run(config)
     if error is not None:
-        telling.failed(error, log)
+        telling.failed(error, log, telling.resumed_by("run"))
         sys.exit(1)
 
 

@@ -32,7 +32,7 @@ def process(
 
     with stopping.on_signals() as stop:
         runs = stream.run(config, spans=spans, students_only=students_only, stop=stop)
-        count, failed = _show(runs, config, log)
+        count, failed = _show(runs, config, log, command="run")
         if stop.asked:
             click.echo("Stopped. `distill run` goes on from here.", err=True)
     if not count and not stop.asked:
@@ -63,7 +63,7 @@ def watch(config_file: Path, students_only: bool, poll: float) -> None:
             stop=stop,
             waiting=lambda reason: click.echo(f"Waiting for {reason}", err=True),
         )
-        _show(runs, config, log)
+        _show(runs, config, log, command="watch")
         if not stop.asked:
             # A span stopped the stream: somebody has to look.
             sys.exit(1)
@@ -101,7 +101,8 @@ def backfill(config_file: Path, labels: bool, spans: str, teacher: str) -> None:
         )
     config = _loaded(config_file)
     chosen = telling.spans(spans)
-    telling.diverted(config)
+    telling.keep_out_others(config)
+    log = telling.diverted(config)
     from tfx_distill.pipeline import backfill as filling
 
     if chosen is None:
@@ -109,7 +110,7 @@ def backfill(config_file: Path, labels: bool, spans: str, teacher: str) -> None:
     model = filling.chosen(config, teacher)
     for span, found in filling.backfill(config, chosen, model):
         if isinstance(found, Exception):
-            telling.failed(found)
+            telling.failed(found, log, telling.resumed_by("backfill"))
             sys.exit(1)
         click.echo(f"span {span}: labelled by teacher {model.version}, {found}")
         if model.span >= span:
@@ -203,7 +204,7 @@ def require_own_run_folder(config: RunConfig, *, students_only: bool) -> None:
         )
 
 
-def _show(runs: Iterable[Done], config: RunConfig, log: Path) -> tuple[int, bool]:
+def _show(runs: Iterable[Done], config: RunConfig, log: Path, *, command: str) -> tuple[int, bool]:
     """Shows and reports each run as it ends; how many there were, and whether anything failed."""
     from rich.console import Console
 
@@ -215,7 +216,7 @@ def _show(runs: Iterable[Done], config: RunConfig, log: Path) -> tuple[int, bool
         summary.show(done.summary, Console())
         if done.error is not None:
             failed = True
-            telling.failed(done.error, log)
+            telling.failed(done.error, log, telling.resumed_by(command))
         after_run(config)
     return count, failed
 

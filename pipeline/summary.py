@@ -83,8 +83,9 @@ class Summary(Section):
     """One run: of a batch, of the bootstrap of a stream, or of a later span (with `carried`).
 
     `anomalies` are what the ExampleValidator found in the data, by split and column. `finished` is
-    in seconds since the epoch. `resident_mib` is the memory of the process at the end. `code` is the
-    `code_version` that ran. `labels_refused` says that there are none because they broke a limit of `labels.watch`.
+    in seconds since the epoch. `resident_mib` is the memory of the process at the end. `code` is
+    the `code_version` that ran. `labels_refused` says that there are no labels because they broke a
+    limit of `labels.watch`.
     """
 
     name: str

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfx_distill.schema.errors import ConfigError, DataError, DistillError, EnvironmentProblem
+from tfx_distill.schema.errors import (
+    ConfigError,
+    DataError,
+    DistillError,
+    EnvironmentProblem,
+    own_error,
+)
 
 if TYPE_CHECKING:
     from tfx_distill.schema.config import RunConfig
@@ -51,6 +57,17 @@ def tell(error: DistillError) -> None:
         click.echo(f"  {title + ':':<10}{text}", err=True)
 
 
+def keep_out_others(config: RunConfig) -> None:
+    """Has the run folder for the command that runs, until it ends.
+
+    Raises:
+      FolderInUse: Another process has it.
+    """
+    from tfx_distill.pipeline import run_lock
+
+    click.get_current_context().with_resource(run_lock.held(config.run_folder))
+
+
 def diverted(config: RunConfig) -> Path:
     """Says that TFX is loaded, and sends what it logs to a file."""
     click.echo(f"Starting {config.name}: importing TFX and TensorFlow", err=True)
@@ -59,16 +76,26 @@ def diverted(config: RunConfig) -> Path:
     return run_log.divert(config.run_folder)
 
 
-def failed(error: Exception, log: Path | None = None) -> None:
-    """Prints the error of a run, in our words if it is one of ours."""
-    known = _known(error)
+def failed(error: Exception, log: Path, then: str) -> None:
+    """Prints the error of a run, in our words if it is one of ours.
+
+    Args:
+      error: What went wrong.
+      log: Where its stack trace is.
+      then: What has become of the rest, and what to run once that is mended.
+    """
+    known = own_error(error)
     if known is None:
         click.secho(f"error: {_first_line(error)}", fg="red", err=True)
-        if log is not None:
-            click.echo(f"  The stack trace is in {log}", err=True)
+        click.echo(f"  The stack trace is in {log}", err=True)
     else:
         tell(known)
-    click.echo("  What was finished is kept: `distill run` goes on from there.", err=True)
+    click.echo(f"  {then}", err=True)
+
+
+def resumed_by(command: str) -> str:
+    """What to say of a command that takes what it had finished from the cache."""
+    return f"What was finished is kept: `distill {command}` goes on from there."
 
 
 def spans(text: str | None) -> tuple[int, int] | None:
@@ -91,12 +118,3 @@ def spans(text: str | None) -> tuple[int, int] | None:
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _known(error: BaseException | None) -> DistillError | None:
-    """Our own error behind what Beam or TFX made of it."""
-    while error is not None:
-        if isinstance(error, DistillError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None

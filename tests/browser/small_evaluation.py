@@ -6,12 +6,9 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import tfma_writers
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
-from tensorflow_model_analysis.writers import (
-    eval_config_writer,
-    metrics_plots_and_validations_writer,
-)
 
 from tfx_distill.components.column_metric import ScoredColumns
 from tfx_distill.components.column_plot import ColumnPlot
@@ -63,21 +60,10 @@ def write(folder: Path) -> Path:
             plot.keys(key(metric_types.MetricKey, "plots", model, "click")), protos, strict=True
         )
     }
-    writers = [
-        eval_config_writer.EvalConfigWriter(
-            str(folder), config, data_location="", data_file_format="parquet", model_locations={}
-        ),
-        metrics_plots_and_validations_writer.MetricsPlotsAndValidationsWriter(
-            output_paths={name: str(folder / name) for name in ("metrics", "plots")},
-            eval_config=config,
-            output_file_format="tfrecord",
-        ),
-    ]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         evaluation = {
             "metrics": pipeline | "Metrics" >> beam.Create(metrics),
             "plots": pipeline | "Plots" >> beam.Create([((), plots)]),
         }
-        for number, writer in enumerate(writers):
-            _ = evaluation | f"Write{number}" >> writer.ptransform
+        tfma_writers.write(evaluation, config, folder)
     return folder

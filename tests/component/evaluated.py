@@ -56,7 +56,11 @@ def settings(*thresholds: Threshold, **changes: Any) -> GateSettings:
             "thresholds": thresholds,
             "slices": ("device", "new_item"),
             "ndcg_at": 3,
+            "first": "twin",
+            "confidence": 0.95,
+            "replicates": 1000,
             "min_slice_queries": 60,
+            "seed": 0,
             **changes,
         }
     )

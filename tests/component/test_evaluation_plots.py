@@ -8,6 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
+import tfma_writers
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.evaluators import (
     metrics_plots_and_validations_evaluator as evaluators,
@@ -15,10 +16,6 @@ from tensorflow_model_analysis.evaluators import (
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.view import util
-from tensorflow_model_analysis.writers import (
-    eval_config_writer,
-    metrics_plots_and_validations_writer,
-)
 
 from tfx_distill.components.column_plot import ColumnPlot
 from tfx_distill.components.mean_metrics import LogLoss
@@ -65,24 +62,13 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for rows in (slice(0, 2), slice(2, 4))
     ]
-    writers = [
-        eval_config_writer.EvalConfigWriter(
-            str(folder), config, data_location="", data_file_format="parquet", model_locations={}
-        ),
-        metrics_plots_and_validations_writer.MetricsPlotsAndValidationsWriter(
-            output_paths={name: str(folder / name) for name in ("metrics", "plots")},
-            eval_config=config,
-            output_file_format="tfrecord",
-        ),
-    ]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         found = (
             pipeline
             | beam.Create(extracts)
             | evaluators.MetricsPlotsAndValidationsEvaluator(config).ptransform
         )
-        for number, writer in enumerate(writers):
-            _ = found | f"Write{number}" >> writer.ptransform
+        tfma_writers.write(found, config, folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tfx_distill.components.model_evaluator import ModelEvaluator
 from tfx_distill.components.promotion_gate import PromotionGate
 from tfx_distill.components.verdict import Verdict
 from tfx_distill.schema.config import Threshold
+from tfx_distill.schema.errors import ConfigError
 
 BOTH = (
     Threshold(task="click", metric="auc", min=0.7, max_regression=0.0),
@@ -94,6 +96,24 @@ def test_how_many_queries_count(better: str, tmp_path: Path) -> None:
         counts = {"click": part["query_id"].n_unique(), "watch": watched["query_id"].n_unique()}
         shown = {c.task: c.queries for c in found.checks if c.slice == name and c.other}
         assert shown == counts
+
+
+def test_a_slice_that_the_metrics_lack_is_named(better: str, tmp_path: Path) -> None:
+    shutil.copytree(better, tmp_path / "evaluation")
+    file = tmp_path / "evaluation" / "metrics.json"
+    content = json.loads(file.read_text())
+    del content["new_item=1"]
+    file.write_text(json.dumps(content))
+    found = judged(tmp_path, str(tmp_path / "evaluation"), settings(BOTH[0]))
+    assert {c.slice for c in found.checks} == {"", "new_item=0"}
+    (lost, _) = (n for n in found.not_judged if n.slice == "new_item=1")
+    assert "the evaluation has no metrics of this slice" in lost.sentence
+
+
+def test_a_column_that_was_not_evaluated_is_refused(better: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gate\.slices: country: got no such column"):
+        judge(tmp_path, better, settings(*BOTH, slices=("device", "country")), model="/m")
+    assert not (tmp_path / "blessing").exists()
 
 
 def test_refused_against_the_twin(world: dict[str, str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tfx_distill.components.evaluation_result import Evaluated
 from tfx_distill.components.gate_settings import GateSettings
 from tfx_distill.components.judging import judge
 from tfx_distill.components.verdict import Check, Verdict
-from tfx_distill.schema.config import HIGHER_IS_BETTER, Threshold
+from tfx_distill.schema.config import HIGHER_IS_BETTER, GateConfig, Threshold
 
 ALONE = "No model is in service. There is no undistilled twin either."
 CRITICAL = 2.0
@@ -106,11 +106,23 @@ def verdict(
         baseline="baseline" if there else "twin" if "twin" in models else None,
         reason=ALONE,
     )
+    gate = GateConfig(
+        students=[Threshold(**{"task": "click", "metric": "auc", **one}) for one in given]
+    )
     full = GateSettings(
-        candidate="compact",
-        kinds={"click": "binary"},
-        thresholds=[Threshold(**{"task": "click", "metric": "auc", **one}) for one in given],
-        **settings,
+        **{
+            "candidate": "compact",
+            "kinds": {"click": "binary"},
+            "thresholds": gate.students,
+            "slices": (),
+            "ndcg_at": gate.ndcg_at,
+            "first": gate.first,
+            "confidence": gate.confidence,
+            "replicates": gate.replicates,
+            "min_slice_queries": gate.min_slice_queries,
+            "seed": 0,
+            **settings,
+        }
     )
     return judge(full, evaluated, values, bootstrap or resampled(values))
 

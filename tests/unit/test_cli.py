@@ -13,10 +13,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tfx_distill.pipeline import cli, doctor, session, telling
+from tfx_distill.pipeline import cli, doctor, session
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.schema.config import RunConfig
-from tfx_distill.schema.errors import DataError, LabelError
+from tfx_distill.schema.errors import DataError, LabelError, own_error
 
 ROWS = 4
 SPLITS = [(0, "train"), (0, "eval"), (1, "train"), (1, "eval")]
@@ -266,7 +266,7 @@ def wrapped(inner: Exception, *, explicit: bool) -> Exception:
 def test_our_own_error_is_found_behind_others(
     error: Exception, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert telling._known(error) is OURS
+    assert own_error(error) is OURS
     outcome(monkeypatch, error)
     result = distill("run", project)
     assert result.exit_code == 1
@@ -278,8 +278,8 @@ def test_our_own_error_is_found_behind_others(
 
 
 def test_there_may_be_no_error_of_ours() -> None:
-    assert telling._known(None) is None
-    assert telling._known(ValueError()) is None
+    assert own_error(None) is None
+    assert own_error(ValueError()) is None
 
 
 @pytest.mark.parametrize(

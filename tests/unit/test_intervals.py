@@ -327,9 +327,10 @@ def test_intervals_of_equally_good_models_hold_0() -> None:
 
 
 def test_the_cost_is_measured_of_all_that_is_asked() -> None:
-    figures = cost.measure(rows_per_query=3, rows=900)
-    # Four tasks of 2 x 5 and 2 x 4 metrics, three models, 20 slices and the whole.
-    assert figures["estimates"] == 18 * 3 * 21
-    assert figures["differences"] == 14 * 2 * 21
+    case = cost.Case(queries=300, rows_per_query=3, values={"device": 4, "item": 3}, parts=2)
+    figures = cost.measure(case)
+    # Four tasks of 2 x 5 and 2 x 4 metrics, three models, 7 slices and the whole.
+    assert figures["estimates"] == 18 * 3 * 8
+    assert figures["differences"] == 14 * 2 * 8
     assert figures["cpu_seconds"] > 0
     assert "| small | 300 |" in cost.table({"small": figures})

@@ -71,6 +71,7 @@ def by_the_evaluator(rows: dict[str, Any], name: str) -> dict[tuple[str, str, st
 
 
 ALL_SLICES = ("", "device=phone", "device=tv", "new_item=0", "new_item=1")
+ALL_ROWS = {"": range(1)}
 
 
 @settings(max_examples=15)
@@ -194,7 +195,7 @@ def test_groups_of_ids_in_a_row_are_of_about_equal_size(tmp_path: Path) -> None:
     rows["query_id"] = np.arange(len(rows["query_id"])) * 40
     files = paired_rows.write(rows, tmp_path)
     with stored_predictions.opened(files, MODELS, SLICES, max_groups=40) as stored:
-        (partition,) = stored.partitions()
+        (partition,) = stored.partitions(ALL_ROWS)
     sizes = np.bincount(partition.group, minlength=40)
     # Binomial, of mean 100 and standard deviation 10.
     assert sizes.min() > 60
@@ -205,7 +206,7 @@ def test_no_two_partitions_have_a_group_in_common(tmp_path: Path) -> None:
     files = paired_rows.write(paired_rows.rows(1, queries=100), tmp_path)
     with stored_predictions.opened(files, MODELS, SLICES, partition_rows=100) as stored:
         for _ in range(2):
-            partitions = list(stored.partitions())
+            partitions = list(stored.partitions(ALL_ROWS))
             groups = [set(partition.group) for partition in partitions]
             assert len(groups) > 5
             assert sum(map(len, groups)) == len(set().union(*groups)) == stored.groups
@@ -288,8 +289,13 @@ def test_errors_name_the_file_and_the_column(tmp_path: Path) -> None:
     rows = paired_rows.rows(0)
     files = paired_rows.write(rows, tmp_path)
     with (
-        pytest.raises(DataError, match=r"part-00000.*no column.*'country'"),
-        stored_predictions.opened(files, MODELS, ["country"]),
+        pytest.raises(DataError, match=r"part-00000.*no column.*'candidate/like'"),
+        stored_predictions.opened(files, {"candidate": ["click", "like"]}, SLICES),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"gate.slices: country: got no such column.*part-00000"),
+        stored_predictions.opened(files, MODELS, ["device", "country"]),
     ):
         pass
     with pytest.raises(DataError, match="no prediction"), stored_predictions.opened([], MODELS, ()):

@@ -229,6 +229,11 @@ def test_a_broken_model_in_service_can_be_replaced(broken: str, replaced: bool) 
         assert found.others == ("twin",)
         (left_out,) = found.not_judged
         assert "3 of the predictions of the model in service" in left_out.sentence
+        # Without a twin nothing else could be compared with.
+        del values[""]["twin"]
+        alone = verdict({"max_regression": 0.03}, values)
+        assert (alone.blessed, alone.others, alone.not_judged) == (False, ("baseline",), ())
+        assert "of the baseline is not a number: 3 predictions" in alone.failures[0]
     # One that is as broken itself is not let through.
     values[""]["candidate"]["click"] |= {"auc": math.nan, "not_finite_count": 1.0}
     assert not verdict({"max_regression": 0.03}, values).blessed
