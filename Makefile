@@ -52,9 +52,10 @@ bench-stream: .venv/.ready ## Measure a stream: its costs, kills, a second stude
 	$(BIN)/python -m benchmarks.stream.second_student
 	$(BIN)/python -m benchmarks.online
 
-bench-gate: .venv/.ready ## Measure the gate: what its bounds cost, and whether they hold
+bench-gate: .venv/.ready ## Measure the gate: what its bounds cost, whether they hold, and what they see
 	$(BIN)/python -m benchmarks.gate.cost
 	$(BIN)/python -m benchmarks.gate.coverage
+	$(BIN)/python -m benchmarks.gate.power
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
 	.venv-next/bin/pytest $(ARGS)

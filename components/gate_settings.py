@@ -19,13 +19,13 @@ class GateSettings(Section):
     candidate: str
     kinds: dict[str, Kind]
     thresholds: tuple[Threshold, ...]
-    slices: tuple[str, ...] = ()
-    ndcg_at: int = 10
-    first: Literal["twin", "accept"] = "twin"
-    confidence: float = 0.95
-    replicates: int = 1000
-    min_slice_queries: int = 100
-    seed: int = 0
+    slices: tuple[str, ...]
+    ndcg_at: int
+    first: Literal["twin", "accept"]
+    confidence: float
+    replicates: int
+    min_slice_queries: int
+    seed: int
 
     @classmethod
     def of_student(cls, run: RunConfig, student: StudentConfig) -> GateSettings:
