@@ -39,9 +39,9 @@ class Execution:
         """Reads an ExecutorInput message in JSON."""
         return cls(json.loads(text))
 
-    def parameter(self, name: str) -> Any:
-        """The value of an input parameter."""
-        return self.content["inputs"]["parameterValues"][name]
+    def parameter(self, name: str, default: Any = None) -> Any:
+        """The value of an input parameter; `default` if the step has no such parameter."""
+        return self.content["inputs"]["parameterValues"].get(name, default)
 
     def path(self, side: str, name: str) -> Path:
         """Where the one artifact of an input or output lies; `side` is `inputs` or `outputs`."""

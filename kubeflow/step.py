@@ -47,7 +47,7 @@ def prepare_(executor_input: Execution) -> None:
         given("run_id"),
         config_uri=given("config_uri"),
         seed=int(given("seed")),
-        spans=given("spans"),
+        spans=given("spans", ""),
     )
     file = executor_input.path("outputs", RUN)
     file.parent.mkdir(parents=True, exist_ok=True)

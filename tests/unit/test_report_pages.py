@@ -240,3 +240,12 @@ def test_a_page_that_cannot_be_made_says_why_and_leaves_the_others(
     found = write(tmp_path)
     assert "It could not be made: OSError: the disk is gone" in found["cost"].words
     assert "refused" in found["index"].words
+
+
+def test_a_span_in_which_a_student_failed_says_so(tmp_path: Path) -> None:
+    record = reported_runs.stream(tmp_path) / "spans" / "000002.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"students": [], "failed": "StudentTrainer: no memory"}))
+    found = write(tmp_path)
+    assert "not evaluated" in found["stream"].words
+    assert "with a failure" in found["stream"].words
