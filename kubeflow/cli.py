@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tfx_distill.kubeflow.options import PARAMETERS, TARGET, parsed
+from tfx_distill.kubeflow.submission import schedule, submit
 from tfx_distill.pipeline.cli import main
 from tfx_distill.pipeline.telling import CONFIG, explained
 from tfx_distill.schema.errors import ConfigError
@@ -19,18 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-TARGET = click.option(
-    "--target",
-    type=click.Choice(["kfp", "vertex"]),
-    default="kfp",
-    show_default=True,
-    help="Open-source Kubeflow Pipelines, or Vertex AI.",
-)
-
 
 @main.group()
 def kubeflow() -> None:
     """Run the pipeline on Kubeflow Pipelines or Vertex AI."""
+
+
+for command in (submit, schedule):
+    kubeflow.add_command(command)
 
 
 @kubeflow.command("compile")
@@ -63,22 +61,37 @@ def compile_(
 @click.option(
     "--into", type=click.Path(path_type=Path), required=True, help="Stands for the object store."
 )
-@click.option(
-    "--parameter", "parameters", metavar="NAME=VALUE", multiple=True, help="Of the run; repeatable."
-)
+@PARAMETERS
+@click.option("--containers", is_flag=True, help="Run each step in a container of its image.")
+@click.option("--podman", default="podman", show_default=True, help="What runs containers.")
 @explained
-def run_local(file: Path, target: str, into: Path, parameters: tuple[str, ...]) -> None:
+def run_local(
+    file: Path,
+    target: str,
+    into: Path,
+    parameters: tuple[str, ...],
+    containers: bool,
+    podman: str,
+) -> None:
     """Run a compiled pipeline on this machine, each step by its compiled command."""
     from tfx_distill.kubeflow.local_cluster import LocalCluster
+    from tfx_distill.kubeflow.podman import podman_runner
 
+    if containers and target == "vertex":
+        raise ConfigError(
+            "--containers",
+            got="a pipeline for Vertex AI, which does not say what its containers mount",
+            expected="one that was compiled for Kubeflow Pipelines",
+            fix="Compile it with `--target kfp`, or leave --containers out.",
+        )
     cluster = LocalCluster(
         into,
-        runner=in_process_of_its_own,
+        runner=podman_runner(podman) if containers else in_process_of_its_own,
         target="kfp" if target == "kfp" else "vertex",
         pipeline_root="gs://local" if target == "vertex" else "minio://local",
         report=lambda line: click.echo(line, err=True),
     )
-    given = dict(_parameter(text) for text in parameters)
+    given = parsed(parameters)
     states = cluster.run(file.read_text(), given)
     failed = [task for task, state in states.items() if state != "succeeded"]
     if failed:
@@ -97,15 +110,3 @@ def in_process_of_its_own(command: Command) -> int:
         env=os.environ | {uris.ROOT: str(command.synced)},
         check=False,
     ).returncode
-
-
-def _parameter(text: str) -> tuple[str, str | int]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(
-            "--parameter",
-            got=repr(text),
-            expected="NAME=VALUE",
-            fix="Write for example seed=1.",
-        )
-    return name, int(value) if name == "seed" else value

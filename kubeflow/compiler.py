@@ -14,6 +14,7 @@ import yaml
 from tfx.types import artifact
 from tfx.types.standard_artifacts import Examples, Model
 
+from tfx_distill.kubeflow.containers import container, kubernetes
 from tfx_distill.kubeflow.dag import Source, Task
 from tfx_distill.kubeflow.records import Made
 from tfx_distill.schema.config import RunConfig
@@ -29,6 +30,7 @@ NEEDED = "needed"
 """Inputs that no component asks for: files that others name."""
 RUN_ID = "{{$.pipeline_job_uuid}}"
 EXECUTOR_INPUT = "{{$}}"
+MODULE = "tfx_distill.kubeflow.step"
 _TYPES: tuple[tuple[type[artifact.Artifact], str], ...] = (
     (Model, "system.Model"),
     (Examples, "system.Dataset"),
@@ -178,22 +180,9 @@ class _Builder:
         return self._importers[item.id]
 
     def _container(self, name: str, component: str, arguments: list[str]) -> None:
-        step = self._settings.step(component)
-        container: dict[str, Any] = {
-            "image": self._settings.image,
-            "command": ["python", "-m", "tfx_distill.kubeflow.step"],
-            "args": [*arguments, "--executor_input", EXECUTOR_INPUT],
-        }
-        resources: dict[str, Any] = {}
-        if step.cpu is not None:
-            resources["cpuLimit"] = step.cpu
-        if step.memory_gb is not None:
-            resources["memoryLimit"] = step.memory_gb
-        if step.gpus:
-            resources["accelerator"] = {"count": str(step.gpus), "type": step.gpu_type}
-        if resources:
-            container["resources"] = resources
-        self.executors[f"exec-{name}"] = {"container": container}
+        arguments = [*arguments, "--executor_input", EXECUTOR_INPUT]
+        content = container(self._settings, component, MODULE, arguments)
+        self.executors[f"exec-{name}"] = {"container": content}
         self.components[f"comp-{name}"] = {"executorLabel": f"exec-{name}"}
         self.tasks[name] = _task(name) | {
             "retryPolicy": {
@@ -203,30 +192,7 @@ class _Builder:
                 "backoffMaxDuration": "600s",
             }
         }
-        self.platform[f"exec-{name}"] = self._kubernetes(component)
-
-    def _kubernetes(self, component: str) -> dict[str, Any]:
-        step = self._settings.step(component)
-        found: dict[str, Any] = {
-            "pvcMount": [
-                {"constant": volume.claim, "mountPath": volume.mount}
-                for volume in self._settings.volumes
-            ],
-            "secretAsEnv": [
-                {
-                    "secretName": secret.name,
-                    "keyToEnv": [
-                        {"secretKey": key, "envVar": variable}
-                        for variable, key in secret.env.items()
-                    ],
-                }
-                for secret in self._settings.secrets
-            ],
-            "tolerations": [t.model_dump(exclude_none=True) for t in step.tolerations],
-        }
-        if step.node_selector:
-            found["nodeSelector"] = {"labels": dict(step.node_selector)}
-        return {key: value for key, value in found.items() if value}
+        self.platform[f"exec-{name}"] = kubernetes(self._settings, component)
 
 
 def _task(name: str) -> dict[str, Any]:

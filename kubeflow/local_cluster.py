@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from tfx_distill.kubeflow.compiler import EXECUTOR_INPUT, RUN_ID, Target
 from tfx_distill.kubeflow.uris import local_path
 
 State = Literal["succeeded", "failed", "skipped"]
+_ROOT = Path("/")
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,23 @@ class Command:
       image: Of its container.
       arguments: Command and arguments.
       synced: Folder that holds its artifacts; it stands for `/`.
+      inputs: The artifacts that it declares, by their paths in a container: where they are stored.
+      output: Folder in a container below which it writes, and which is taken to the object store.
+      volumes: Folders that all steps share, at the same place here and in a container.
     """
 
     task: str
     image: str
     arguments: tuple[str, ...]
     synced: Path
+    inputs: Mapping[str, Path]
+    output: str
+    volumes: tuple[str, ...]
+
+    @property
+    def written(self) -> Path:
+        """The folder on this machine that holds what it writes."""
+        return self.synced / self.output.lstrip("/")
 
 
 Runner = Callable[[Command], int]
@@ -83,24 +95,35 @@ class LocalCluster:
         Raises:
           ValueError: The pipeline takes no such parameter.
         """
-        spec = next(iter(yaml.safe_load_all(text)))
+        spec, *platforms = yaml.safe_load_all(text)
         declared = spec["root"]["inputDefinitions"]["parameters"]
         unknown = sorted(set(parameters or {}) - set(declared))
         if unknown:
             raise ValueError(f"the pipeline takes {sorted(declared)}, not {unknown}")
         values = {name: one["defaultValue"] for name, one in declared.items()}
-        attempt = _Run(self, spec, values | dict(parameters or {}), run or str(uuid.uuid4()))
-        return attempt.to_its_end()
+        return _Run(
+            self,
+            spec,
+            _volumes(platforms),
+            values | dict(parameters or {}),
+            run or str(uuid.uuid4()),
+        ).to_its_end()
 
 
 class _Run:
     """One run of a pipeline."""
 
     def __init__(
-        self, cluster: LocalCluster, spec: dict[str, Any], parameters: dict[str, Any], run: str
+        self,
+        cluster: LocalCluster,
+        spec: dict[str, Any],
+        volumes: dict[str, tuple[str, ...]],
+        parameters: dict[str, Any],
+        run: str,
     ) -> None:
         self._cluster = cluster
         self._spec = spec
+        self._volumes = volumes
         self._parameters = parameters
         self._run = run
         self._states: dict[str, State] = {}
@@ -120,24 +143,23 @@ class _Run:
 
     def _upstream(self, name: str) -> set[str]:
         task = self._spec["root"]["dag"]["tasks"][name]
-        wired = task.get("inputs", {}).get("artifacts", {}).values()
-        return {
-            *task.get("dependentTasks", ()),
-            *(source["taskOutputArtifact"]["producerTask"] for source in wired),
-        }
+        return {*task.get("dependentTasks", ()), *_producers(task)}
 
     def _task(self, name: str, task: dict[str, Any]) -> State:
         always = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
         upstream = {self._states[other] for other in self._upstream(name)}
         if not always and upstream - {"succeeded"}:
             return "skipped"
+        if any(self._states[other] != "succeeded" for other in _producers(task)):
+            # It runs whatever happens, but there is nothing to hand to it.
+            return "failed"
         component = self._spec["components"][task["componentRef"]["name"]]
         executor = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]
         if "importer" in executor:
             self._import(name, executor["importer"])
             return "succeeded"
         for _ in range(1 + task.get("retryPolicy", {}).get("maxRetryCount", 0)):
-            if self._attempt(name, task, component, executor["container"]):
+            if self._attempt(name, task, component):
                 return "succeeded"
         return "failed"
 
@@ -148,31 +170,36 @@ class _Run:
             "metadata": importer["metadata"],
         }
 
-    def _attempt(
-        self,
-        name: str,
-        task: dict[str, Any],
-        component: dict[str, Any],
-        container: dict[str, Any],
-    ) -> bool:
+    def _attempt(self, name: str, task: dict[str, Any], component: dict[str, Any]) -> bool:
+        label = component["executorLabel"]
+        container = self._spec["deploymentSpec"]["executors"][label]["container"]
         synced = self._cluster.folder / "synced"
         shutil.rmtree(synced, ignore_errors=True)
         inputs = self._inputs(task, component)
         outputs = self._outputs(name, component)
+        stored = {}
         for item in inputs["artifacts"].values():
             (found,) = item["artifacts"]
+            source = Path(local_path(found["uri"], self._cluster.store)).resolve()
             place = Path(local_path(found["uri"], synced))
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(Path(local_path(found["uri"], self._cluster.store)).resolve())
-        for item in outputs["artifacts"].values():
-            (found,) = item["artifacts"]
-            Path(local_path(found["uri"], synced)).parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(source)
+            stored[local_path(found["uri"], _ROOT)] = source
         given = json.dumps({"inputs": inputs, "outputs": outputs})
         arguments = [
             given if argument == EXECUTOR_INPUT else argument
             for argument in (*container["command"], *container["args"])
         ]
-        command = Command(name, container["image"], tuple(arguments), synced)
+        command = Command(
+            task=name,
+            image=container["image"],
+            arguments=tuple(arguments),
+            synced=synced.resolve(),
+            inputs=stored,
+            output=str(Path(local_path(outputs["outputFile"], _ROOT)).parent),
+            volumes=self._volumes.get(label, ()),
+        )
+        command.written.mkdir(parents=True)
         if self._cluster.runner(command):
             return False
         self._publish(name, outputs, synced)
@@ -234,3 +261,20 @@ class _Run:
             shutil.move(made, stored)
             told = written.get(key, {"artifacts": [{}]})["artifacts"][0]
             self._made[name, key] = announced | told
+
+
+def _producers(task: dict[str, Any]) -> set[str]:
+    """The tasks whose artifacts a task is handed."""
+    wired = task.get("inputs", {}).get("artifacts", {}).values()
+    return {source["taskOutputArtifact"]["producerTask"] for source in wired}
+
+
+def _volumes(platforms: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Where each executor mounts volumes: the document on Kubernetes, if there is one, says so."""
+    return {
+        label: tuple(mount["mountPath"] for mount in content.get("pvcMount", ()))
+        for document in platforms
+        for label, content in document["platforms"]["kubernetes"]["deploymentSpec"][
+            "executors"
+        ].items()
+    }

@@ -20,6 +20,7 @@ from tfx_distill.kubeflow.preparation import Plan, Prepared, prepare
 from tfx_distill.kubeflow.records import Failure, Made, Record
 from tfx_distill.pipeline import graph
 from tfx_distill.pipeline.local_runner import Meter
+from tfx_distill.pipeline.report_commands import after_run
 from tfx_distill.pipeline.telling import explained
 from tfx_distill.schema.errors import LabelsRefused, own_error
 
@@ -85,7 +86,9 @@ def component(component: str, executor_input: Execution) -> None:
 @explained
 def finish_(executor_input: Execution) -> None:
     """Sum up the run; fails if a step did."""
-    outcome = finish(_prepared(executor_input))
+    prepared = _prepared(executor_input)
+    outcome = finish(prepared)
+    after_run(prepared.run_config)
     executor_input.published({})
     for error in outcome.errors:
         click.echo(f"error: {error}", err=True)

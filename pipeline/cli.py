@@ -40,6 +40,8 @@ def main() -> None:
     # the user of a command.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", "You are using a non-supported Python version", FutureWarning)
+    # kfp 2.5 wants google-cloud-storage < 3.
+    warnings.filterwarnings("ignore", "Support for google-cloud-storage", FutureWarning)
 
 
 @main.group()

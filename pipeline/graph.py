@@ -146,9 +146,9 @@ def _ingestion(config: RunConfig, source: Input) -> tuple[list[BaseNode], _Data]
     )
     examples = example_gen.outputs["examples"]
     schema_gen = tfx.components.ImportSchemaGen(schema_file=str(source.schema_file.absolute()))
-    statistics_gen = SpanStatistics(
-        examples=examples, schema=schema_gen.outputs["schema"]
-    ).with_id("StatisticsGen")
+    statistics_gen = SpanStatistics(examples=examples, schema=schema_gen.outputs["schema"]).with_id(
+        "StatisticsGen"
+    )
     nodes: list[BaseNode] = [example_gen, schema_gen, statistics_gen]
     previous = {}
     if source.carried is not None:

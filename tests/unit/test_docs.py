@@ -12,7 +12,7 @@ import yaml
 from doc_blocks import PAGES, REPOSITORY, Block, blocks, prose
 from pydantic import TypeAdapter, ValidationError
 
-from tfx_distill.pipeline.cli import main
+from tfx_distill.kubeflow.cli import main
 from tfx_distill.schema.config import (
     DistillLoss,
     DistillMode,
@@ -160,31 +160,43 @@ def test_every_choice_is_explained(page, names):
 # ---- docs/config.md: every key with its type and default -----------------------------------------
 
 
+NAME = RunConfig.model_json_schema()["properties"]["name"]["pattern"]
+KEYED_BY = {
+    "distill": "task",
+    "max_p99_ms": "of some integers",
+    "steps": "component",
+    "env": "variable",
+    "node_selector": "label",
+}
+"""What the keys of a mapping are."""
+
+
 def sections(model: type[Section], path: str = "") -> dict[str, type[Section]]:
     """The sections of a config by path: `features.numeric[]`, `students[].distill.TASK`."""
     found = {path or "top level": model}
     for name, field in model.model_fields.items():
         inside = f"{path}.{name}" if path else name
-        for kind, mark in _nested(field.annotation):
+        for kind, mark in _nested(field.annotation, KEYED_BY.get(name, "")):
             found |= sections(kind, inside + mark)
     return found
 
 
-def _nested(annotation: Any) -> list[tuple[type[Section], str]]:
+def _nested(annotation: Any, key: str) -> list[tuple[type[Section], str]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [(annotation, "")]
-    mark = {tuple: "[]", dict: ".TASK"}.get(getattr(annotation, "__origin__", None), "")
+    marks = {tuple: "[]", dict: f".{key.upper()}"}
+    mark = marks.get(getattr(annotation, "__origin__", None), "")
     return [
         (kind, mark + inner)
         for argument in get_args(annotation)
-        for kind, inner in _nested(argument)
+        for kind, inner in _nested(argument, key)
     ]
 
 
-def type_in_words(schema: dict[str, Any]) -> str:
+def type_in_words(schema: dict[str, Any], key: str = "") -> str:
     """`integer > 0`, `list of text`, `none, log1p` ...: a property of a JSON schema."""
     if "anyOf" in schema:
-        kinds = [type_in_words(s) for s in schema["anyOf"] if s.get("type") != "null"]
+        kinds = [type_in_words(s, key) for s in schema["anyOf"] if s.get("type") != "null"]
         return " or ".join(kinds)
     if "$ref" in schema:
         return "section"
@@ -197,8 +209,9 @@ def type_in_words(schema: dict[str, Any]) -> str:
         return "list of sections" if inner == "section" else f"list of {inner}"
     if schema["type"] == "object":
         of = type_in_words(schema["additionalProperties"])
-        return "section for each task" if of == "section" else f"{of}, for each of some integers"
-    word = {"string": "name" if "pattern" in schema else "text"}.get(schema["type"], schema["type"])
+        return f"section for each {key}" if of == "section" else f"{of}, for each {key}"
+    text = "name" if schema.get("pattern") == NAME else "text"
+    word = {"string": text}.get(schema["type"], schema["type"])
     bounds = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
     limits = ", ".join(f"{sign} {schema[key]}" for key, sign in bounds.items() if key in schema)
     return f"{word} {limits}".rstrip()
@@ -223,7 +236,7 @@ def expected_rows(model: type[Section]) -> list[list[str]]:
     return [
         [
             f"`{name}`",
-            type_in_words(properties[name]),
+            type_in_words(properties[name], KEYED_BY.get(name, "")),
             "required" if field.is_required() else default_in_words(field.default),
         ]
         for name, field in model.model_fields.items()

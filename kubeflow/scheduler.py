@@ -1,0 +1,160 @@
+"""A schedule submits what is next of a stream: a pipeline of one step that is run again and again.
+
+Its times need not be those of the spans. A turn that finds nothing to do, or the run of an earlier
+turn still at work, ends at once; one run of a span is begun at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from tfx_distill.kubeflow.compiler import EXECUTOR_INPUT, SCHEMA_VERSION
+from tfx_distill.kubeflow.connection import Connection, settings_of
+from tfx_distill.kubeflow.containers import container, kubernetes
+from tfx_distill.kubeflow.service import Schedule, Service
+from tfx_distill.kubeflow.submitting import NEXT
+from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.errors import ConfigError
+from tfx_distill.schema.sections import Section
+
+STEP = "submit"
+MODULE = "tfx_distill.kubeflow.scheduler_step"
+_CRON = ("MINUTE", "HOUR", "DAY", "MONTH", "WEEKDAY")
+_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
+
+
+class Turn(Section):
+    """What a turn is told, besides its parameters.
+
+    Attributes:
+      config: The resolved run config, as YAML.
+      connection: Where it submits to, as seen from the cluster.
+      students_only: Train students from the labels of another pipeline's teacher.
+      attempts: How often a run is tried.
+    """
+
+    config: str
+    connection: Connection
+    students_only: bool
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A schedule, and what was done for it."""
+
+    schedule: Schedule
+    change: Literal["created", "updated", "unchanged"]
+
+
+def schedule(
+    service: Service, config: RunConfig, turn: Turn, config_uri: str, cron: str
+) -> Scheduled:
+    """Has exactly one active schedule of a stream, with this content.
+
+    Args:
+      service: Which keeps it.
+      config: Of the stream.
+      turn: What it does.
+      config_uri: A config file that is read at each turn, instead of the one in `turn`; empty for
+        none.
+      cron: When, as five fields of Unix, in UTC.
+
+    Raises:
+      ConfigError: The config has no stream, or the times are no such fields.
+      EnvironmentProblem: The service does not answer, or refuses.
+    """
+    if config.stream is None:
+        raise ConfigError(
+            "stream",
+            got="a config without the section 'stream'",
+            expected="a stream: a batch is submitted once",
+            fix="Add `stream: {}` to the config, or use `distill kubeflow submit`.",
+        )
+    fields = cron.split()
+    if len(fields) != len(_CRON) or not all(_FIELD.fullmatch(field) for field in fields):
+        raise ConfigError(
+            "--cron",
+            got=repr(cron),
+            expected=" ".join(_CRON),
+            fix="Write for example '0 * * * *', which is every hour, or '30 6 * * *', every day "
+            "at 6:30 (UTC).",
+        )
+    text = compiled(config, turn, config_uri)
+    stem = f"{config.name.replace('_', '-')}-schedule-"
+    name = stem + hashlib.sha256(f"{cron}\n{text}".encode()).hexdigest()[:8]
+    before = service.schedules(stem)
+    kept = next((one for one in before if one.name == name and one.active), None)
+    current = kept or service.create_schedule(name, text, cron)
+    others = [one for one in before if one is not kept]
+    # Last, so that there is always one; two for a moment do no harm.
+    for other in others:
+        service.delete_schedule(other)
+    if others:
+        return Scheduled(current, "updated")
+    return Scheduled(current, "unchanged" if kept else "created")
+
+
+def compiled(config: RunConfig, turn: Turn, config_uri: str) -> str:
+    """The pipeline of one step, as YAML."""
+    settings = settings_of(config)
+    parameters: dict[str, tuple[str, str | int]] = {
+        "config_uri": ("STRING", config_uri),
+        "seed": ("NUMBER_INTEGER", config.seed),
+        "span": ("STRING", NEXT),
+    }
+    types: dict[str, dict[str, Any]] = {
+        name: {"parameterType": kind} for name, (kind, _) in parameters.items()
+    }
+    passed: dict[str, Any] = {name: {"componentInputParameter": name} for name in parameters}
+    constant = {"turn": {"runtimeValue": {"constant": turn.model_dump_json()}}}
+    spec = {
+        "components": {
+            f"comp-{STEP}": {
+                "executorLabel": f"exec-{STEP}",
+                "inputDefinitions": {"parameters": {**types, "turn": {"parameterType": "STRING"}}},
+            }
+        },
+        "deploymentSpec": {
+            "executors": {
+                f"exec-{STEP}": {
+                    "container": container(
+                        settings, STEP, MODULE, ["--executor_input", EXECUTOR_INPUT]
+                    )
+                }
+            }
+        },
+        "pipelineInfo": {"name": f"{config.name.replace('_', '-')}-schedule"},
+        "root": {
+            "dag": {
+                "tasks": {
+                    STEP: {
+                        "cachingOptions": {},
+                        "componentRef": {"name": f"comp-{STEP}"},
+                        "inputs": {"parameters": passed | constant},
+                        "taskInfo": {"name": STEP},
+                    }
+                }
+            },
+            "inputDefinitions": {
+                "parameters": {
+                    name: types[name] | {"defaultValue": value, "isOptional": True}
+                    for name, (_, value) in parameters.items()
+                }
+            },
+        },
+        "schemaVersion": SCHEMA_VERSION,
+        "sdkVersion": "tfx-distill",
+    }
+    documents: list[dict[str, Any]] = [spec]
+    if turn.connection.target == "kfp":
+        executors = {f"exec-{STEP}": kubernetes(settings, STEP)}
+        documents.append(
+            {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
+        )
+    return yaml.safe_dump_all(documents, sort_keys=True, width=100)
