@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIGNATURES = ("serving_raw", "serving_default")
-WARM_UP = 20
+WARM_UP = 10
 """Requests of each size that are not counted."""
 BASELINE_TRIALS = 2
 """How often a model in service that cannot be served is tried."""

@@ -20,7 +20,12 @@ ROOTS = {"kfp": "minio://mlpipeline/v2/artifacts", "vertex": "gs://bucket/root"}
 
 
 def on_cluster(
-    project: Project, folder: Path, *mounted: Path, retries: int = 0, **sections: Any
+    project: Project,
+    folder: Path,
+    *mounted: Path,
+    image: str = "registry.example/tfx-distill:1",
+    retries: int = 0,
+    **sections: Any,
 ) -> Project:
     """A project whose run folder and pushes are in a folder that all steps see."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,7 +33,7 @@ def on_cluster(
     content["root"] = str(folder / "runs")
     content["push"] = {"directory": str(folder / "serving")}
     content["kubeflow"] = {
-        "image": "registry.example/tfx-distill:1",
+        "image": image,
         "pipeline_root": ROOTS["kfp"],
         "volumes": [
             {"claim": f"claim-{number}", "mount": str(path)}
