@@ -44,12 +44,9 @@ def finish(prepared: Prepared) -> Outcome:
     """
     config, source = prepared.run_config, prepared.source
     pipeline = graph.build(config, source)
-    for component in _lost(pipeline, prepared):
-        error = "it ended well, but what it made did not get to the object store"
-        records.write_failure(
-            Failure(run=prepared.run, component=component, error=error, labels_refused=False),
-            config.run_folder,
-        )
+    for component, error in _unrecorded(dag.needs(pipeline), prepared).items():
+        failure = Failure(run=prepared.run, component=component, error=error, labels_refused=False)
+        records.write_failure(failure, config.run_folder)
     made = records.read(config.run_folder, prepared.run)
     _publish(prepared, pipeline, made)
     failures = {f.component: f for f in records.read_failures(config.run_folder, prepared.run)}
@@ -66,23 +63,26 @@ def finish(prepared: Prepared) -> Outcome:
     return outcome
 
 
-def _lost(pipeline: tfx.dsl.Pipeline, prepared: Prepared) -> list[str]:
-    """Components whose container died after their work was done.
+def _unrecorded(needs: Mapping[str, set[str]], prepared: Prepared) -> dict[str, str]:
+    """Components that failed without a word, and how.
 
-    Somebody was skipped although all that it needs says that it ended well: of these, the ones
+    A container that is killed says no more. One may also die when its work is done: then somebody
+    is never begun, although all that it needs says that it ended well. Of these it is the ones
     whose outputs nobody else got.
     """
     folder = prepared.run_config.run_folder
+    begun = records.begun(folder, prepared.run)
     ended = {record.component for record in records.read(folder, prepared.run)}
     failed = {failure.component for failure in records.read_failures(folder, prepared.run)}
-    needs = dag.needs(pipeline)
-    arrived = {other for name in ended for other in needs[name]}
-    return [
-        other
-        for name in needs.keys() - ended - failed
-        if needs[name] <= ended
-        for other in sorted(needs[name] - arrived)
-    ]
+    found = dict.fromkeys(sorted(begun - ended - failed), "its container was killed")
+    arrived = {other for name in begun for other in needs[name]}
+    for name in needs.keys() - begun:
+        if needs[name] <= ended:
+            lost = sorted(needs[name] - arrived)
+            found |= dict.fromkeys(
+                lost, "it ended well, but what it made did not get to the object store"
+            )
+    return found
 
 
 def _step(component: str, ended: Mapping[str, Record], failures: Mapping[str, Failure]) -> Step:

@@ -21,6 +21,7 @@ from tfx_distill.schema.sections import Section
 FOLDER = "lineage"
 _RECORD = ".made.json"
 _FAILURE = ".failed.json"
+_BEGUN = ".begun"
 _CLASSES: list[Any] = [c for c in vars(standard_artifacts).values() if inspect.isclass(c)]
 KINDS: dict[str, type[artifact.Artifact]] = {
     kind.TYPE_NAME: kind
@@ -102,6 +103,19 @@ def decoded(kind: type[artifact.Artifact], content: str) -> artifact.Artifact:
     item = kind()
     item.set_mlmd_artifact(json_format.Parse(content, metadata_store_pb2.Artifact()))
     return item
+
+
+def begin(run: str, component: str, run_folder: Path) -> None:
+    """Notes that a step has begun: one that is killed leaves nothing else."""
+    file = run_folder / FOLDER / run / f"{component}{_BEGUN}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+def begun(run_folder: Path, run: str) -> set[str]:
+    """The components of a run whose steps have begun, however they ended."""
+    files = (run_folder / FOLDER / run).glob(f"*{_BEGUN}")
+    return {file.name.removesuffix(_BEGUN) for file in files}
 
 
 def write(record: Record, run_folder: Path) -> None:

@@ -64,6 +64,7 @@ def component(component: str, executor_input: Execution) -> None:
     """Run a component."""
     prepared = _prepared(executor_input)
     folder = prepared.run_config.run_folder
+    records.begin(prepared.run, component, folder)
     try:
         record = run(component, prepared, executor_input)
     except Exception as error:

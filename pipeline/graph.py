@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ml_metadata.proto.metadata_store_pb2 import ConnectionConfig, SqliteMetadataSourceConfig
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
@@ -93,8 +94,12 @@ def pipeline_of(config: RunConfig, nodes: Sequence[BaseNode]) -> tfx.dsl.Pipelin
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.run_folder.absolute() / "artifacts"),
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(config.run_folder.absolute() / "metadata.sqlite")
+        # TFX's own function would make the folder, also where a pipeline is only compiled.
+        metadata_connection_config=ConnectionConfig(
+            sqlite=SqliteMetadataSourceConfig(
+                filename_uri=str(config.run_folder.absolute() / "metadata.sqlite"),
+                connection_mode=SqliteMetadataSourceConfig.READWRITE_OPENCREATE,
+            )
         ),
         components=list(nodes),
         enable_cache=True,

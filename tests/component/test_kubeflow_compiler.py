@@ -174,3 +174,8 @@ def test_the_settings_of_a_step_are_the_narrowest() -> None:
     )
     found = [settings.step(name).cpu for name in ("Pusher.compact", "Pusher.tiny", "Transform")]
     assert found == [3, 2, 1]
+
+
+def test_compiling_makes_no_folder(tmp_path: Path) -> None:
+    compile_pipeline(config("video", tmp_path / "volume"), "kfp")
+    assert not (tmp_path / "volume").exists()
