@@ -13,11 +13,10 @@ import pyarrow as pa
 import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
+from tfx_distill.components.evaluation_result import BASELINE, CANDIDATE
 from tfx_distill.components.serving_files import foreign_files, size_mib
 from tfx_distill.components.serving_process import Probe, ProbeFailed
 from tfx_distill.components.serving_report import (
-    BASELINE,
-    CANDIDATE,
     Latency,
     Measured,
     difference,

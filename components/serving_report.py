@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from tfx_distill.components.evaluation_result import BASELINE, CANDIDATE
 from tfx_distill.schema.config import Section, ServingLimits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CANDIDATE = "candidate"
-BASELINE = "baseline"
 REPORT = "serving.json"
 """File of the InfraBlessing artifact that holds a `ServingReport`."""
 

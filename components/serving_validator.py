@@ -14,11 +14,10 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing
 from tfx.utils import path_utils
 
+from tfx_distill.components.evaluation_result import BASELINE, CANDIDATE
 from tfx_distill.components.serving_measurement import measure
 from tfx_distill.components.serving_process import ProbeFailed
 from tfx_distill.components.serving_report import (
-    BASELINE,
-    CANDIDATE,
     REPORT,
     ServingReport,
     judge,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from tfx_distill.kubeflow import compiler, dag, records
-from tfx_distill.kubeflow.compiler import Target
 from tfx_distill.kubeflow.preparation import Plan
+from tfx_distill.kubeflow.settings import settings_of
+from tfx_distill.kubeflow.spec import Target
 from tfx_distill.pipeline import graph, span_records
 from tfx_distill.pipeline.session import Spans
 from tfx_distill.schema.config import RunConfig
@@ -28,14 +29,7 @@ def compile_pipeline(
     Raises:
       ConfigError: The config cannot run there, or a later span has nothing to start from.
     """
-    settings = config.kubeflow
-    if settings is None:
-        raise ConfigError(
-            "kubeflow",
-            got="a config without the section 'kubeflow'",
-            expected="an image and a pipeline root at least",
-            fix="Add the section; docs/kubeflow.md has one.",
-        )
+    settings = settings_of(config)
     _refuse_what_cannot_run(config, settings, target)
     later = None if span is None else _later(config, span)
     earlier = records.read(config.run_folder)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 from tfx_distill.kubeflow.service import Service
+from tfx_distill.kubeflow.settings import settings_of
+from tfx_distill.kubeflow.spec import Target
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
-from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 from tfx_distill.schema.sections import Section
 
 
@@ -24,7 +24,7 @@ class Connection(Section):
       service_account: As which the steps run; None for the service's default.
     """
 
-    target: Literal["kfp", "vertex"] = "kfp"
+    target: Target = "kfp"
     host: str | None = None
     namespace: str | None = None
     project: str | None = None
@@ -65,22 +65,6 @@ class Connection(Section):
             service_account=self.service_account,
             pipeline_root=settings.pipeline_root,
         )
-
-
-def settings_of(config: RunConfig) -> KubeflowConfig:
-    """The section `kubeflow`.
-
-    Raises:
-      ConfigError: There is none.
-    """
-    if config.kubeflow is None:
-        raise ConfigError(
-            "kubeflow",
-            got="a config without the section 'kubeflow'",
-            expected="an image and a pipeline root at least",
-            fix="Add the section; docs/kubeflow.md has one.",
-        )
-    return config.kubeflow
 
 
 def _given(value: str | None, option: str, meaning: str) -> str:

@@ -13,12 +13,10 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.types import artifact
 from tfx.types.channel import BaseChannel
-from tfx.types.standard_artifacts import TransformGraph
 
 from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH
 from tfx_distill.kubeflow.records import Made, Record
 from tfx_distill.kubeflow.resolution import Resolution
-from tfx_distill.kubeflow.uris import local_path
 from tfx_distill.schema.errors import ConfigError
 
 
@@ -74,7 +72,7 @@ def tasks(pipeline: tfx.dsl.Pipeline, span: int, records: Sequence[Record]) -> l
       ConfigError: A component needs what no earlier run made.
     """
     resolution = Resolution(span, records)
-    found: list[Task] = []
+    found: dict[str, Task] = {}
     for node in pipeline.components:
         if isinstance(node, Resolver):
             resolution.resolve(node)
@@ -83,17 +81,15 @@ def tasks(pipeline: tfx.dsl.Pipeline, span: int, records: Sequence[Record]) -> l
             raise TypeError(f"{node.id} is neither a component nor a Resolver")
         upstream = {other.id for other in node.upstream_nodes}
         inputs = _inputs(node, resolution)
-        found.append(
-            Task(
-                component=node.id,
-                inputs=inputs,
-                outputs={key: channel.type for key, channel in node.outputs.items()},
-                after=tuple(task.component for task in found if task.component in upstream),
-                needed=_needed(inputs, resolution, {task.component: task for task in found}),
-            )
+        found[node.id] = Task(
+            component=node.id,
+            inputs=inputs,
+            outputs={key: channel.type for key, channel in node.outputs.items()},
+            after=tuple(component for component in found if component in upstream),
+            needed=_needed(inputs, resolution, found),
         )
         resolution.add(node)
-    return found
+    return list(found.values())
 
 
 def needs(pipeline: tfx.dsl.Pipeline) -> dict[str, set[str]]:
@@ -140,18 +136,13 @@ def _needed(
 ) -> tuple[Source, ...]:
     """The Transform graphs that feature tables and models name, unless they are inputs anyway."""
     given = [source for sources in inputs.values() for source in sources]
-    stored = {
-        local_path(made.item.uri): made
-        for made in resolution.earlier.values()
-        if made.kind == TransformGraph.TYPE_NAME
-    }
     named: list[Source] = []
     for source in given:
         if isinstance(source, Output):
             named += before[source.component].inputs.get(TRANSFORM_GRAPH, ())
         else:
             path = source.item.get_string_custom_property(TRANSFORM_GRAPH)
-            named += [stored[path]] if path in stored else []
+            named += [resolution.graphs[path]] if path in resolution.graphs else []
     return tuple(source for source in dict.fromkeys(named) if source not in given)
 
 

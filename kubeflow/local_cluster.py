@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import yaml
 
-from tfx_distill.kubeflow.compiler import EXECUTOR_INPUT, RUN_ID, Target
+from tfx_distill.kubeflow.compiler import RUN_ID
+from tfx_distill.kubeflow.spec import EXECUTOR_INPUT, Target
 from tfx_distill.kubeflow.uris import local_path
 
 State = Literal["succeeded", "failed", "skipped"]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import yaml
-
 from tfx_distill.datasets import logs
 from tfx_distill.kubeflow import dag
 from tfx_distill.kubeflow.uris import local_path
@@ -50,27 +46,23 @@ class Prepared(Section):
     @property
     def run_config(self) -> RunConfig:
         """The run config."""
-        return RunConfig.model_validate(yaml.safe_load(self.config))
+        return RunConfig.from_yaml(self.config)
 
 
-def prepare(plan: Plan, run: str, *, config_uri: str, seed: int | None, spans: str) -> Prepared:
+def prepare(plan: Plan, run: str, *, config_uri: str, seed: int, spans: str) -> Prepared:
     """Looks at config and logs.
 
     Args:
       plan: Of the compiled pipeline.
       run: Id of the run.
       config_uri: A config file that replaces the compiled one; empty for none.
-      seed: Replaces that of the config; None for none.
+      seed: Replaces that of the config.
       spans: `A..B`; empty for all there are, or for the bootstrap of a stream.
 
     Raises:
       DistillError: Config or data cannot be used, or another graph was compiled.
     """
-    config = Prepared(run=run, config=plan.config, source=_NOWHERE).run_config
-    if config_uri:
-        config = run_config.load(local_path(config_uri))
-    if seed is not None:
-        config = config.model_copy(update={"seed": seed})
+    config = chosen_config(plan.config, config_uri, seed)
     chosen = plan.later or _chosen(config, spans)
     version = stream.labels_version(config, chosen) if plan.students_only else None
     source = session.prepare(config, chosen, labels_version=version)
@@ -86,7 +78,19 @@ def prepare(plan: Plan, run: str, *, config_uri: str, seed: int | None, spans: s
     return Prepared(run=run, config=config.to_yaml(), source=source)
 
 
-_NOWHERE = graph.Input(first=0, last=0, fingerprint="", schema_file=Path("schema.pbtxt"))
+def chosen_config(text: str, uri: str, seed: int) -> RunConfig:
+    """The config of a run.
+
+    Args:
+      text: The one that was compiled.
+      uri: A file that replaces it; empty for none.
+      seed: Replaces that of either.
+
+    Raises:
+      ConfigError: The file is no run config.
+    """
+    config = run_config.load(local_path(uri)) if uri else RunConfig.from_yaml(text)
+    return config.model_copy(update={"seed": seed})
 
 
 def _chosen(config: RunConfig, spans: str) -> Spans:

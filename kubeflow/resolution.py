@@ -10,9 +10,11 @@ from tfx.dsl.components.common import resolver
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.types import artifact
 from tfx.types.channel import BaseChannel, UnionChannel
+from tfx.types.standard_artifacts import TransformGraph
 
 from tfx_distill.components.lineage_properties import SPAN
 from tfx_distill.kubeflow.records import Made, Record, made_by
+from tfx_distill.kubeflow.uris import local_path
 
 _FIRST_ID = 1 << 62
 """Ids of artifacts that are yet to be made; those of earlier ones are smaller."""
@@ -27,6 +29,7 @@ class Resolution:
 
     Attributes:
       earlier: What earlier runs made, by id.
+      graphs: The Transform graphs among it, by their paths in a container.
       current: For the ids of artifacts that are yet to be made, which component makes each under
         which name.
     """
@@ -38,9 +41,13 @@ class Resolution:
         self._coming: dict[tuple[str, str], artifact.Artifact] = {}
         self.earlier: dict[int, Made] = {}
         self.current: dict[int, tuple[str, str]] = {}
+        self.graphs: dict[str, Made] = {}
         for record in records:
             for made in (m for of_key in record.outputs.values() for m in of_key):
-                self.earlier[made.item.id] = made
+                item = made.item
+                self.earlier[item.id] = made
+                if isinstance(item, TransformGraph):
+                    self.graphs[local_path(item.uri)] = made
 
     def add(self, node: BaseNode) -> None:
         """A component of this run, after which Resolvers may look for what it will have made."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-
-from tfx_distill.kubeflow.compiler import EXECUTOR_INPUT, SCHEMA_VERSION
-from tfx_distill.kubeflow.connection import Connection, settings_of
-from tfx_distill.kubeflow.containers import container, kubernetes
+from tfx_distill.kubeflow.connection import Connection
 from tfx_distill.kubeflow.service import Schedule, Service
+from tfx_distill.kubeflow.settings import settings_of
+from tfx_distill.kubeflow.spec import Spec, pipeline_name
 from tfx_distill.kubeflow.submitting import NEXT
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
@@ -86,7 +84,7 @@ def schedule(
             "at 6:30 (UTC).",
         )
     text = compiled(config, turn, config_uri)
-    stem = f"{config.name.replace('_', '-')}-schedule-"
+    stem = f"{pipeline_name(config.name)}-schedule-"
     name = stem + hashlib.sha256(f"{cron}\n{text}".encode()).hexdigest()[:8]
     before = service.schedules(stem)
     kept = next((one for one in before if one.name == name and one.active), None)
@@ -102,59 +100,12 @@ def schedule(
 
 def compiled(config: RunConfig, turn: Turn, config_uri: str) -> str:
     """The pipeline of one step, as YAML."""
-    settings = settings_of(config)
-    parameters: dict[str, tuple[str, str | int]] = {
-        "config_uri": ("STRING", config_uri),
-        "seed": ("NUMBER_INTEGER", config.seed),
-        "span": ("STRING", NEXT),
+    parameters: dict[str, str | int] = {
+        "config_uri": config_uri,
+        "seed": config.seed,
+        "span": NEXT,
     }
-    types: dict[str, dict[str, Any]] = {
-        name: {"parameterType": kind} for name, (kind, _) in parameters.items()
-    }
-    passed: dict[str, Any] = {name: {"componentInputParameter": name} for name in parameters}
-    constant = {"turn": {"runtimeValue": {"constant": turn.model_dump_json()}}}
-    spec = {
-        "components": {
-            f"comp-{STEP}": {
-                "executorLabel": f"exec-{STEP}",
-                "inputDefinitions": {"parameters": {**types, "turn": {"parameterType": "STRING"}}},
-            }
-        },
-        "deploymentSpec": {
-            "executors": {
-                f"exec-{STEP}": {
-                    "container": container(
-                        settings, STEP, MODULE, ["--executor_input", EXECUTOR_INPUT]
-                    )
-                }
-            }
-        },
-        "pipelineInfo": {"name": f"{config.name.replace('_', '-')}-schedule"},
-        "root": {
-            "dag": {
-                "tasks": {
-                    STEP: {
-                        "cachingOptions": {},
-                        "componentRef": {"name": f"comp-{STEP}"},
-                        "inputs": {"parameters": passed | constant},
-                        "taskInfo": {"name": STEP},
-                    }
-                }
-            },
-            "inputDefinitions": {
-                "parameters": {
-                    name: types[name] | {"defaultValue": value, "isOptional": True}
-                    for name, (_, value) in parameters.items()
-                }
-            },
-        },
-        "schemaVersion": SCHEMA_VERSION,
-        "sdkVersion": "tfx-distill",
-    }
-    documents: list[dict[str, Any]] = [spec]
-    if turn.connection.target == "kfp":
-        executors = {f"exec-{STEP}": kubernetes(settings, STEP)}
-        documents.append(
-            {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
-        )
-    return yaml.safe_dump_all(documents, sort_keys=True, width=100)
+    spec = Spec(settings_of(config), turn.connection.target)
+    spec.add_container(STEP, STEP, MODULE, [])
+    spec.give(STEP, {"turn": turn.model_dump_json()}, parameters)
+    return spec.text(f"{pipeline_name(config.name)}-schedule", parameters)

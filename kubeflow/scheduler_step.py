@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import click
-import yaml
 
 from tfx_distill.kubeflow import submitting
 from tfx_distill.kubeflow.execution import Execution
+from tfx_distill.kubeflow.preparation import chosen_config
 from tfx_distill.kubeflow.scheduler import Turn
 from tfx_distill.kubeflow.submitting import Order
-from tfx_distill.kubeflow.uris import local_path
 from tfx_distill.pipeline.telling import explained
-from tfx_distill.schema import config as run_config
-from tfx_distill.schema.config import RunConfig
 
 
 @click.command()
@@ -26,17 +23,11 @@ def main(executor_input: Execution) -> None:
     turn = Turn.model_validate_json(given("turn"))
     # A number may come as 1.0.
     seed = int(given("seed"))
-    config = _config(turn, given("config_uri"), seed)
+    config = chosen_config(turn.config, given("config_uri"), seed)
     connection = turn.connection
     order = Order(config, connection.target, turn.students_only, {"seed": seed}, turn.attempts)
     outcome = submitting.submit(connection.service(config), order, given("span"))
     click.echo(submitting.words(outcome))
-
-
-def _config(turn: Turn, uri: str, seed: int) -> RunConfig:
-    if uri:
-        return run_config.load(local_path(uri), {"seed": seed})
-    return RunConfig.model_validate(yaml.safe_load(turn.config) | {"seed": seed})
 
 
 if __name__ == "__main__":

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfx_distill.kubeflow.options import PARAMETERS, TARGET, parsed
 from tfx_distill.pipeline.stream_commands import STUDENTS_ONLY, require_own_run_folder
 from tfx_distill.pipeline.telling import CONFIG, explained
+
+if TYPE_CHECKING:
+    from tfx_distill.kubeflow.connection import Connection
+    from tfx_distill.kubeflow.service import Service
+    from tfx_distill.schema.config import RunConfig
 
 ATTEMPTS = click.option(
     "--attempts",
@@ -37,6 +42,19 @@ def connection_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _reached(
+    config_file: Path, students_only: bool, where: dict[str, Any]
+) -> tuple[RunConfig, Connection, Service]:
+    """The config, where its runs go, and the client of that; before TFX is imported."""
+    from tfx_distill.kubeflow.connection import Connection
+    from tfx_distill.schema import config as run_config
+
+    config = run_config.load(config_file)
+    require_own_run_folder(config, students_only=students_only)
+    connection = Connection(**where)
+    return config, connection, connection.service(config)
+
+
 @click.command()
 @CONFIG
 @connection_options
@@ -54,13 +72,7 @@ def submit(
     **where: Any,
 ) -> None:
     """Compile a run and begin it on a cluster, unless it was begun before."""
-    from tfx_distill.kubeflow.connection import Connection
-    from tfx_distill.schema import config as run_config
-
-    config = run_config.load(config_file)
-    require_own_run_folder(config, students_only=students_only)
-    connection = Connection(**where)
-    service = connection.service(config)
+    config, connection, service = _reached(config_file, students_only, where)
     given = parsed(parameters)
     from tfx_distill.kubeflow import submitting
 
@@ -94,13 +106,7 @@ def schedule(
     **where: Any,
 ) -> None:
     """Have a cluster submit what is next of a stream, again and again."""
-    from tfx_distill.kubeflow.connection import Connection
-    from tfx_distill.schema import config as run_config
-
-    config = run_config.load(config_file)
-    require_own_run_folder(config, students_only=students_only)
-    connection = Connection(**where)
-    service = connection.service(config)
+    config, connection, service = _reached(config_file, students_only, where)
     from tfx_distill.kubeflow import scheduler
 
     turn = scheduler.Turn(

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
 
 from tfx_distill.kubeflow.compilation import compile_pipeline
-from tfx_distill.kubeflow.compiler import Target
 from tfx_distill.kubeflow.service import Run, Service
+from tfx_distill.kubeflow.spec import Parameters, Target, pipeline_name
 from tfx_distill.pipeline import stream
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError, DataError, EnvironmentProblem
 
-Parameters = Mapping[str, str | int]
 NEXT = "next"
 """In place of a span: what a stream has come to."""
 
@@ -91,7 +90,7 @@ def words(outcome: Submitted | str) -> str:
 def _submit_next(service: Service, order: Order) -> Submitted | str:
     """A span in which a component failed is left for the span after it, which catches up."""
     # Before the records are looked at: a run that ends meanwhile has left its record.
-    runs = service.runs(_stem(order.config))
+    runs = service.runs(pipeline_name(order.config.name))
     try:
         standing = stream.progress(order.config, students_only=order.students_only)
     except DataError as error:
@@ -114,12 +113,13 @@ def _submit_next(service: Service, order: Order) -> Submitted | str:
 
 def run_name(order: Order, span: int | None) -> str:
     """Who a run is: the span, or the content of config and parameters where there is none."""
+    stem = pipeline_name(order.config.name)
     if span is not None:
-        return f"{_stem(order.config)}-span-{span}"
+        return f"{stem}-span-{span}"
     if order.config.stream is not None:
-        return f"{_stem(order.config)}-bootstrap"
+        return f"{stem}-bootstrap"
     content = order.config.to_yaml() + json.dumps(dict(order.parameters), sort_keys=True)
-    return f"{_stem(order.config)}-batch-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return f"{stem}-batch-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def _submit(service: Service, order: Order, span: int | None, runs: Sequence[Run]) -> Submitted:
@@ -157,7 +157,3 @@ def _refuse_unknown(parameters: Parameters, text: str) -> None:
             expected=f"parameters of this pipeline: {', '.join(declared)}",
             fix="Leave it out; everything else is in the config.",
         )
-
-
-def _stem(config: RunConfig) -> str:
-    return config.name.replace("_", "-")

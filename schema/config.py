@@ -253,6 +253,11 @@ class RunConfig(Section):
         """The resolved config: every default filled in."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
+    @classmethod
+    def from_yaml(cls, text: str) -> RunConfig:
+        """A config as `to_yaml` wrote it; `load` is for what people write."""
+        return cls.model_validate(yaml.safe_load(text))
+
 
 def load(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
     """Reads and checks a run config.

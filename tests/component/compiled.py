@@ -120,3 +120,10 @@ def sources(task: dag.Task, key: str) -> list[str]:
 
 def by_component(tasks: Sequence[dag.Task]) -> dict[str, dag.Task]:
     return {task.component: task for task in tasks}
+
+
+def saved(folder: Path, name: str, **sections: Any) -> Path:
+    """The file of a `config`."""
+    file = folder / f"{name}.yaml"
+    file.write_text(config(name, **sections).to_yaml())
+    return file

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import parse_qs, urlsplit
 
+import json_server
 import kfp
 import kfp_server_api
 import yaml
 from google.protobuf import json_format
+from json_server import Request
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 PAGE = 2
@@ -155,37 +154,16 @@ def serving() -> Iterator[KfpStub]:
     """Serves an empty installation on a free port."""
     stub = KfpStub()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            address = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(address.query).items()}
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            stub.headers = dict(self.headers)
-            try:
-                status, answer = 200, stub.answer(self.command, address.path, query, body)
-            except Refused as refused:
-                status, answer = refused.status, {"code": 3, "message": str(refused)}
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 (named by the base class)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (as above)
-            pass
+    def answer(request: Request) -> tuple[int, Any]:
+        stub.headers = request.headers
+        try:
+            return 200, stub.answer(request.method, request.path, request.query, request.body)
+        except Refused as refused:
+            return refused.status, {"code": 3, "message": str(refused)}
 
     with (
-        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        json_server.serving(answer) as stub.host,
         # The client reads a file of the home folder.
         patch.object(kfp.Client, "_LOCAL_KFP_CONTEXT", "/none/context.json"),
     ):
-        stub.host = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield stub
-        finally:
-            server.shutdown()
+        yield stub

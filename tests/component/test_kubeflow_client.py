@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from compiled import STORE, config
+from compiled import STORE, config, saved
 from kfp_stub import KfpStub, Refused, require_pipeline, serving
 
 from tfx_distill.kubeflow import submitting
@@ -49,12 +49,6 @@ def compiled_once() -> Iterator[None]:
 @pytest.fixture
 def stream(tmp_path: Path) -> Path:
     return saved(tmp_path, "stream")
-
-
-def saved(folder: Path, name: str, **sections: Any) -> Path:
-    file = folder / f"{name}.yaml"
-    file.write_text(config(name, **sections).to_yaml())
-    return file
 
 
 def submit(stub: KfpStub, file: Path, *options: str) -> Result:

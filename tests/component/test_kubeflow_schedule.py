@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from compiled import STORE, config
+from compiled import STORE, config, saved
 from kfp_stub import KfpStub, serving
 
 from tfx_distill.kubeflow import scheduler_step, submitting
@@ -30,12 +30,6 @@ def stub() -> Iterator[KfpStub]:
 @pytest.fixture
 def stream(tmp_path: Path) -> Path:
     return saved(tmp_path, "stream")
-
-
-def saved(folder: Path, name: str, **sections: Any) -> Path:
-    file = folder / f"{name}.yaml"
-    file.write_text(config(name, **sections).to_yaml())
-    return file
 
 
 def schedule(stub: KfpStub, file: Path, cron: str = HOURLY, *options: str) -> Result:

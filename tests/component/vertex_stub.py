@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import parse_qs, urlsplit
 
-import yaml
+import json_server
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
 from google.cloud.aiplatform.utils import gcs_utils
@@ -88,39 +84,17 @@ class VertexStub:
 def serving() -> Iterator[VertexStub]:
     """Serves an empty project, and has Google's client ask there."""
     stub = VertexStub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            address = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(address.query).items()}
-            length = int(self.headers.get("Content-Length") or 0)
-            body = yaml.safe_load(self.rfile.read(length)) if length else None
-            status, answer = stub.answer(self.command, address.path, query, body)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 (named by the base class)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (as above)
-            pass
-
     buckets = "create_gcs_bucket_for_pipeline_artifacts_if_it_does_not_exist"
     with (
-        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+        json_server.serving(
+            lambda asked: stub.answer(asked.method, asked.path, asked.query, asked.body)
+        ) as address,
         patch.object(gcs_utils, buckets),
     ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         aiplatform.init(
-            credentials=AnonymousCredentials(),
-            api_endpoint=f"http://127.0.0.1:{server.server_port}",
-            api_transport="rest",
+            credentials=AnonymousCredentials(), api_endpoint=address, api_transport="rest"
         )
         try:
             yield stub
         finally:
             aiplatform.initializer.global_config.__init__()
-            server.shutdown()

@@ -18,7 +18,7 @@ for name in ("declared", "undeclared"):
     path.write_text(name)
 """
 LOOK = """
-import json, os, pathlib, socket, sys
+import json, os, pathlib, socket, sys, tempfile
 given = json.loads(sys.argv[1])
 def place(side, name):
     uri = given[side]["artifacts"][name]["artifacts"][0]["uri"]
@@ -39,7 +39,7 @@ seen = {
         "input": writable(place("inputs", "declared")),
         "other": writable(place("inputs", "declared").with_name("other")),
         "code": writable(pathlib.Path(json.__file__)),
-        "scratch": writable(pathlib.Path("/tmp/scratch")),
+        "scratch": writable(pathlib.Path(tempfile.gettempdir(), "scratch")),
     },
 }
 place("outputs", "seen").write_text(json.dumps(seen))

@@ -30,6 +30,7 @@ PODMAN = str(REPOSITORY / ".ci/podman")
 def image() -> str:
     """The image of this checkout, built unless it is there."""
     if "CI" not in os.environ and shutil.which("podman") is None:
+        # Elsewhere nobody needs it to distil; with CI set a missing one fails below.
         pytest.skip("podman is missing, so no container was run; .ci/image installs it")
     building = subprocess.run([REPOSITORY / ".ci/image"], stdout=subprocess.PIPE, text=True)
     assert building.returncode == 0, "no image: see what .ci/image says"

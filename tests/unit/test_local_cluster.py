@@ -10,7 +10,7 @@ import yaml
 from tfx_distill.kubeflow.local_cluster import Command, LocalCluster
 
 KIND = {"artifactType": {"schemaTitle": "system.Artifact"}}
-ARTIFACT = "minio/root/run/first/made"
+ARTIFACT = "minio/bucket/run/first/made"
 
 
 def pipeline(**second: Any) -> str:
@@ -61,7 +61,7 @@ class Steps:
 
 
 def run(folder: Path, steps: Steps, text: str) -> dict[str, str]:
-    return dict(LocalCluster(folder, steps, "kfp", "minio://root").run(text, run="run"))
+    return dict(LocalCluster(folder, steps, "kfp", "minio://bucket").run(text, run="run"))
 
 
 def test_a_step_is_told_where_its_declared_artifacts_are_stored(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_a_step_writes_below_one_folder_and_mounts_its_volumes(
     steps = Steps()
     run(tmp_path, steps, pipeline())
     second = steps.commands["second"]
-    assert second.output == "/minio/root/run/second"
-    assert second.written == tmp_path / "synced/minio/root/run/second"
+    assert second.output == "/minio/bucket/run/second"
+    assert second.written == tmp_path / "synced/minio/bucket/run/second"
     assert second.written.is_dir()
     assert second.volumes == ("/mnt/logs",)
     assert steps.commands["first"].volumes == ()

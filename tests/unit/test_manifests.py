@@ -65,6 +65,7 @@ def test_the_kustomization_names_every_file() -> None:
     assert listed == {file.name for file in FOLDER.iterdir()}
 
 
+# Nothing else builds a kustomization, and no package index that this project asks has it.
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds the kustomization")
 def test_what_kustomize_makes_is_valid(config: RunConfig) -> None:
     built = subprocess.run(

@@ -19,8 +19,8 @@ def command(tmp_path: Path) -> Command:
         image="registry.example/image:1",
         arguments=("python", "-m", "step", "--executor_input", "{}"),
         synced=tmp_path / "synced",
-        inputs={"/minio/root/run/gen/examples": tmp_path / "store/examples"},
-        output="/minio/root/run/trainer",
+        inputs={"/minio/bucket/run/gen/examples": tmp_path / "store/examples"},
+        output="/minio/bucket/run/trainer",
         volumes=("/mnt/logs",),
     )
     made.written.mkdir(parents=True)
@@ -46,8 +46,8 @@ def test_it_mounts_inputs_read_only_outputs_and_volumes(
     podman_runner(str(told))(command)
     arguments = told.with_name("told").read_text().splitlines()
     assert [a.removeprefix("--volume=") for a in arguments if a.startswith("--volume=")] == [
-        f"{tmp_path}/store/examples:/minio/root/run/gen/examples:ro",
-        f"{tmp_path}/synced/minio/root/run/trainer:/minio/root/run/trainer",
+        f"{tmp_path}/store/examples:/minio/bucket/run/gen/examples:ro",
+        f"{tmp_path}/synced/minio/bucket/run/trainer:/minio/bucket/run/trainer",
         "/mnt/logs:/mnt/logs",
     ]
     assert "--network=none" in arguments
