@@ -11,6 +11,8 @@ BIN := .venv/bin
 SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/facets .ci/compile
 SETUP_NEXT := $(SETUP) .ci/setup-next .ci/unpack-glibc .ci/use-glibc
 ARGS ?=
+# Tests of one file, or of one shared run, stay in one process of the two.
+PARALLEL ?= --numprocesses 2 --dist loadgroup
 export DISTILL_PYTHON
 
 help: ## List these targets
@@ -28,7 +30,7 @@ stream: .venv/.ready ## Run a simulated stream of eight days, day by day
 	$(BIN)/distill status configs/stream.yaml
 
 test: .venv/.ready ## Run the tests: unit, component, end to end
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 lint: .venv/.ready ## Check style, types, spelling, the lock file and the layers
 	$(BIN)/ruff check
@@ -58,7 +60,7 @@ bench-gate: .venv/.ready ## Measure the gate: what its bounds cost, whether they
 	$(BIN)/python -m benchmarks.gate.power
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
-	.venv-next/bin/pytest $(ARGS)
+	.venv-next/bin/pytest $(PARALLEL) $(ARGS)
 
 clean: ## Remove the environments and caches, not the runs
 	rm -rf .venv .venv-next .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

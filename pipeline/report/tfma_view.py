@@ -67,32 +67,41 @@ def content(evaluation: str | Path) -> dict[str, Any]:
     # Loading TFMA takes seconds, which only those who ask for its views should wait.
     from tensorflow_model_analysis.api import model_eval_lib
     from tensorflow_model_analysis.metrics import weighted_example_count
+    from tensorflow_model_analysis.proto.metrics_for_slice_pb2 import PlotsForSlice
     from tensorflow_model_analysis.slicer import slicer_lib
     from tensorflow_model_analysis.view import util
     from tensorflow_model_analysis.writers import eval_config_writer
 
     settings, *_ = eval_config_writer.load_eval_run(str(evaluation))
-
-    config: dict[str, str] = {}
+    measured = list(model_eval_lib.load_metrics(str(evaluation)))
+    # What is not shown is not converted: plots of slices, and those of the other models, which
+    # TFMA's load_eval_result would convert for each model anew.
+    drawn = [
+        one
+        for of_slice in model_eval_lib.load_plots(str(evaluation))
+        if not of_slice.slice_key.single_slice_keys
+        for one in of_slice.plot_keys_and_values
+    ]
+    config = util.get_slicing_config(settings, weighted_example_count.WEIGHTED_EXAMPLE_COUNT_NAME)
     models: dict[str, Any] = {}
     for name in [spec.name for spec in settings.model_specs]:
-        result = model_eval_lib.load_eval_result(str(evaluation), model_name=name)
-        config = util.get_slicing_config(
-            result.config, weighted_example_count.WEIGHTED_EXAMPLE_COUNT_NAME
-        )
-        sliced = {column for key, _ in result.slicing_metrics for column, _ in key}
+        slices = [util.convert_metrics_proto_to_dict(one, model_name=name) for one in measured]
+        sliced = {column for key, _ in slices for column, _ in key}
         metrics = {
-            column: util.get_slicing_metrics(result.slicing_metrics, slicing_column=column)
+            column: util.get_slicing_metrics(slices, slicing_column=column)
             for column in ("", *sorted(sliced))
         }
-        # TFMA's word for the plots of a slice that has none is None.
-        plotted = {task for key, by_task in result.plots if not key for task in by_task or ()}
+        own = [one for one in drawn if one.key.model_name == name]
         plots = {}
-        for task in sorted(plotted):
-            plot, how = util.get_plot_data_and_config(
-                result.plots, slicer_lib.SingleSliceSpec(), output_name=task
+        if own:
+            converted = util.convert_plots_proto_to_dict(
+                PlotsForSlice(plot_keys_and_values=own), model_name=name
             )
-            plots[task] = {"data": _rounded(plot), "config": how}
+            for task in sorted(converted[1]):
+                plot, how = util.get_plot_data_and_config(
+                    [converted], slicer_lib.SingleSliceSpec(), output_name=task
+                )
+                plots[task] = {"data": _rounded(plot), "config": how}
         models[name] = {
             "tasks": sorted(metrics[""][0]["metrics"]),
             "metrics": metrics,
