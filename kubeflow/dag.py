@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tfx import v1 as tfx
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import artifact
 from tfx.types.channel import BaseChannel
 
@@ -57,7 +57,7 @@ class Task:
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
-def tasks(pipeline: tfx.dsl.Pipeline, span: int, records: Sequence[Record]) -> list[Task]:
+def tasks(pipeline: Pipeline, span: int, records: Sequence[Record]) -> list[Task]:
     """The components of a pipeline as tasks, in an order in which they can run.
 
     What a Resolver finds is known before the run: it is no task, and those who need it are handed
@@ -92,7 +92,7 @@ def tasks(pipeline: tfx.dsl.Pipeline, span: int, records: Sequence[Record]) -> l
     return list(found.values())
 
 
-def needs(pipeline: tfx.dsl.Pipeline) -> dict[str, set[str]]:
+def needs(pipeline: Pipeline) -> dict[str, set[str]]:
     """For each component, in an order in which they can run, those that it runs after."""
     found: dict[str, set[str]] = {}
     for node in pipeline.components:
@@ -146,7 +146,7 @@ def _needed(
     return tuple(source for source in dict.fromkeys(named) if source not in given)
 
 
-def digest(pipeline: tfx.dsl.Pipeline) -> str:
+def digest(pipeline: Pipeline) -> str:
     """Of the components and their connections.
 
     Two pipelines with the same digest are compiled to the same tasks, but for what earlier runs

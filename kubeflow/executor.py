@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler
 from tfx.orchestration.data_types_utils import build_parsed_value_dict
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import inputs_utils
 from tfx.orchestration.portable.data_types import ExecutionInfo
 from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS
@@ -20,7 +20,7 @@ from tfx_distill.kubeflow.execution import Artifacts
 
 
 def execute(
-    pipeline: tfx.dsl.Pipeline, component: str, run: str, inputs: Artifacts, outputs: Artifacts
+    pipeline: Pipeline, component: str, run: str, inputs: Artifacts, outputs: Artifacts
 ) -> Artifacts:
     """Lets TFX's own operators run the executor, as a local run does.
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tfx import v1 as tfx
 from tfx.components.evaluator.constants import (
     ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY,
     ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY,
 )
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import execution_publish_utils, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
@@ -101,7 +101,7 @@ def _error(failure: Failure) -> Exception:
     return RuntimeError(f"{failure.component}: {failure.error}")
 
 
-def _publish(prepared: Prepared, pipeline: tfx.dsl.Pipeline, made: Sequence[Record]) -> None:
+def _publish(prepared: Prepared, pipeline: Pipeline, made: Sequence[Record]) -> None:
     """Adds the executions of a run to the store; those that are there stay as they are."""
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_metadata.proto.metadata_store_pb2 import ConnectionConfig, SqliteMetadataSourceConfig
-from tfx import v1 as tfx
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.trainer.component import Trainer
+from tfx.components.transform.component import Transform
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import transform_pb2
 from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, TransformGraph
 
@@ -84,14 +88,14 @@ class Input:
         return self.labels_version is not None
 
 
-def build(config: RunConfig, source: Input) -> tfx.dsl.Pipeline:
+def build(config: RunConfig, source: Input) -> Pipeline:
     """The pipeline of one run: a teacher, its labels, and every student with its twin."""
     return pipeline_of(config, components(config, source))
 
 
-def pipeline_of(config: RunConfig, nodes: Sequence[BaseNode]) -> tfx.dsl.Pipeline:
+def pipeline_of(config: RunConfig, nodes: Sequence[BaseNode]) -> Pipeline:
     """Some components as a pipeline with the name, the metadata and the folders of a config."""
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.run_folder.absolute() / "artifacts"),
         # TFX's own function would make the folder, also where a pipeline is only compiled.
@@ -150,7 +154,7 @@ def _ingestion(config: RunConfig, source: Input) -> tuple[list[BaseNode], _Data]
         carried=-1 if source.carried is None else source.carried,
     )
     examples = example_gen.outputs["examples"]
-    schema_gen = tfx.components.ImportSchemaGen(schema_file=str(source.schema_file.absolute()))
+    schema_gen = ImportSchemaGen(schema_file=str(source.schema_file.absolute()))
     statistics_gen = SpanStatistics(examples=examples, schema=schema_gen.outputs["schema"]).with_id(
         "StatisticsGen"
     )
@@ -188,7 +192,7 @@ def _transform(
 ) -> tuple[list[BaseNode], BaseChannel]:
     """The Transform graph: analysed at the start, pinned on a stream, its vocabularies renewed."""
     if not source.online:
-        transform = tfx.components.Transform(
+        transform = Transform(
             examples=example_gen.outputs["examples"],
             schema=schema,
             # By import path: a module file would be built into a wheel and installed by pip.
@@ -197,7 +201,7 @@ def _transform(
                 "features": config.features.model_dump_json(),
                 "data": source.fingerprint,
             },
-            splits_config=tfx.proto.SplitsConfig(analyze=["train"]),
+            splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
             materialize=False,
             disable_statistics=True,
             disable_analyzer_cache=True,
@@ -248,7 +252,7 @@ def _teaching(
         ).with_id(f"Window.{TEACHER_TRAINER}")
         nodes.append(window)
         chunks, base = window.outputs["features"], {"base_model": window.outputs["model"]}
-    trainer = tfx.components.Trainer(
+    trainer = Trainer(
         run_fn=trainer_run.RUN_FN,
         examples=chunks,
         transform_graph=data.transform_graph,

@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Any, Literal
 
 from ml_metadata.proto.metadata_store_pb2 import Execution
-from tfx import v1 as tfx
 from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
+from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
 from tfx_distill.schema.errors import ConfigError
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def run(
-    pipeline: tfx.dsl.Pipeline,
+    pipeline: Pipeline,
     *,
     until: str | None = None,
     stop: Callable[[], bool] = lambda: False,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfx import v1 as tfx
+from tfx.components.pusher.component import Pusher
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.proto import pusher_pb2
 from tfx.types.channel import BaseChannel
 
 from tfx_distill.components.baseline_resolver import baseline_resolver
@@ -105,12 +106,12 @@ def trial_and_push(
         config=ServingConfig.of_student(config, student).model_dump_json(),
         **({} if baseline is None else {"baseline": baseline}),
     ).with_id(validator_id(student.name))
-    pusher = tfx.components.Pusher(
+    pusher = Pusher(
         model=model,
         model_blessing=blessing,
         infra_blessing=validator.outputs["infra_blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(
                 base_directory=str(Path(config.push.directory).absolute() / student.name)
             )
         ),
