@@ -107,6 +107,6 @@ def in_process_of_its_own(command: Command) -> int:
     program, *arguments = command.arguments
     return subprocess.run(
         [sys.executable if program == "python" else program, *arguments],
-        env=os.environ | {uris.ROOT: str(command.synced)},
+        env=os.environ | command.environment | {uris.ROOT: str(command.synced)},
         check=False,
     ).returncode

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from tfx_distill.kubeflow import compiler, dag, records
+from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.preparation import Plan
 from tfx_distill.kubeflow.settings import settings_of
-from tfx_distill.kubeflow.spec import Target
 from tfx_distill.pipeline import graph, span_records
 from tfx_distill.pipeline.session import Spans
 from tfx_distill.schema.config import RunConfig

@@ -13,9 +13,10 @@ from typing import Any
 from tfx.types import artifact
 from tfx.types.standard_artifacts import Examples, Model
 
+from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.dag import Source, Task
 from tfx_distill.kubeflow.records import Made
-from tfx_distill.kubeflow.spec import Parameters, Spec, Target, pipeline_name
+from tfx_distill.kubeflow.spec import Parameters, Spec, pipeline_name
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.service import Service
 from tfx_distill.kubeflow.settings import settings_of
-from tfx_distill.kubeflow.spec import Target
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
 from tfx_distill.schema.sections import Section

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 
+Target = Literal["kfp", "vertex"]
+_ON_BUCKETS = {"MOUNT_ALLOW_UNSAFE_RENAME": "true"}
+"""Has Delta Lake commit by renaming: a mounted bucket has no hard links."""
+
 
 def container(
-    settings: KubeflowConfig, component: str, module: str, arguments: Sequence[str]
+    settings: KubeflowConfig,
+    component: str,
+    module: str,
+    arguments: Sequence[str],
+    target: Target,
 ) -> dict[str, Any]:
     """The container of a step, as a pipeline spec has it.
 
@@ -18,6 +26,7 @@ def container(
       component: By which cores, memory and GPUs are looked up.
       module: What Python runs.
       arguments: Of the module.
+      target: Where it runs.
     """
     step = settings.step(component)
     content: dict[str, Any] = {
@@ -25,6 +34,8 @@ def container(
         "command": ["python", "-m", module],
         "args": list(arguments),
     }
+    if target == "vertex":
+        content["env"] = [{"name": name, "value": value} for name, value in _ON_BUCKETS.items()]
     resources: dict[str, Any] = {}
     if step.cpu is not None:
         resources["cpuLimit"] = step.cpu

@@ -19,7 +19,8 @@ from typing import Any, Literal
 import yaml
 
 from tfx_distill.kubeflow.compiler import RUN_ID
-from tfx_distill.kubeflow.spec import EXECUTOR_INPUT, Target
+from tfx_distill.kubeflow.containers import Target
+from tfx_distill.kubeflow.spec import EXECUTOR_INPUT
 from tfx_distill.kubeflow.uris import local_path
 
 State = Literal["succeeded", "failed", "skipped"]
@@ -34,6 +35,7 @@ class Command:
       task: Its name.
       image: Of its container.
       arguments: Command and arguments.
+      environment: Variables that are set for it.
       synced: Folder that holds its artifacts; it stands for `/`.
       inputs: The artifacts that it declares, by their paths in a container: where they are stored.
       output: Folder in a container below which it writes, and which is taken to the object store.
@@ -43,6 +45,7 @@ class Command:
     task: str
     image: str
     arguments: tuple[str, ...]
+    environment: Mapping[str, str]
     synced: Path
     inputs: Mapping[str, Path]
     output: str
@@ -195,6 +198,7 @@ class _Run:
             task=name,
             image=container["image"],
             arguments=tuple(arguments),
+            environment={one["name"]: one["value"] for one in container.get("env", ())},
             synced=synced.resolve(),
             inputs=stored,
             output=str(Path(local_path(outputs["outputFile"], _ROOT)).parent),

@@ -57,6 +57,7 @@ def _arguments(command: Command) -> Sequence[str]:
         "--security-opt=no-new-privileges",
         *([] if os.getuid() == 0 else ["--userns=keep-id"]),
         *(f"--volume={mount}" for mount in mounts),
+        *(f"--env={name}={value}" for name, value in command.environment.items()),
         f"--entrypoint={program}",
         command.image,
         *arguments,

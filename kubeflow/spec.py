@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from tfx_distill.kubeflow.containers import container, kubernetes
+from tfx_distill.kubeflow.containers import Target, container, kubernetes
 from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 
-Target = Literal["kfp", "vertex"]
 EXECUTOR_INPUT = "{{$}}"
 Parameters = Mapping[str, str | int]
 
@@ -60,7 +59,8 @@ class Spec:
           retries: How often it is tried again.
         """
         told = [*arguments, "--executor_input", EXECUTOR_INPUT]
-        self.add(name, {"container": container(self._settings, component, module, told)})
+        content = container(self._settings, component, module, told, self._target)
+        self.add(name, {"container": content})
         self._platform[f"exec-{name}"] = kubernetes(self._settings, component)
         if retries:
             self.tasks[name]["retryPolicy"] = {

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import yaml
 
 from tfx_distill.kubeflow.compilation import compile_pipeline
+from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.service import Run, Service
-from tfx_distill.kubeflow.spec import Parameters, Target, pipeline_name
+from tfx_distill.kubeflow.spec import Parameters, pipeline_name
 from tfx_distill.pipeline import stream
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError, DataError, EnvironmentProblem

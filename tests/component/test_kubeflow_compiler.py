@@ -133,6 +133,14 @@ def test_vertex_gets_no_platform_document(compiled: dict[str, str]) -> None:
     assert len(list(yaml.safe_load_all(compiled["vertex"]))) == 1
 
 
+def test_on_vertex_labels_are_committed_without_hard_links(compiled: dict[str, str]) -> None:
+    for shape, text in compiled.items():
+        executors = next(yaml.safe_load_all(text))["deploymentSpec"]["executors"].values()
+        environments = [one["container"].get("env") for one in executors if "container" in one]
+        wanted = [{"name": "MOUNT_ALLOW_UNSAFE_RENAME", "value": "true"}]
+        assert environments == [wanted if shape == "vertex" else None] * len(environments)
+
+
 VERTEX = {"image": "image", "pipeline_root": "gs://bucket/root"}
 
 

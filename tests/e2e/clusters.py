@@ -64,6 +64,8 @@ def in_this_process(
         def run(command: Command) -> int:
             assert command.arguments[:3] == ("python", "-m", step.__name__)
             patch.setenv(uris.ROOT, str(command.synced))
+            for name, value in command.environment.items():
+                patch.setenv(name, value)
             patch.setattr(sys, "argv", list(command.arguments))
             return _status(command.arguments[3:]) or int(dies(command))
 

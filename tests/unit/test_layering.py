@@ -33,6 +33,9 @@ LIBRARIES_KEPT_OUT: dict[str, set[str]] = {
 }
 """The label table is read by pipelines that know nothing of TFX; contracts load in no time."""
 
+SLOW = "tfx.v1."
+"""Imports the client of Vertex AI; TFX's modules are imported where they are defined."""
+
 
 def violations(root: Path) -> list[str]:
     """Every import under `root` that goes against the rules, as `file:line: imports what`."""
@@ -49,6 +52,8 @@ def violations(root: Path) -> list[str]:
 def forbidden(name: str, layer: str, allowed: set[str]) -> bool:
     """Whether a module of `layer` must not import the module of that dotted name."""
     top, _, rest = name.partition(".")
+    if (name + ".").startswith(SLOW):
+        return True
     if top != PACKAGE:
         return top in LIBRARIES_KEPT_OUT.get(layer, set())
     target = rest.partition(".")[0]
@@ -102,7 +107,8 @@ def test_the_layers_have_no_cycle() -> None:
         ("datasets/x.py", "def f():\n  import tfx_distill.labels", "tfx_distill.labels"),
         ("components/x.py", "RUN = 'tfx_distill.pipeline.cli.main'", "tfx_distill.pipeline.cli"),
         ("pipeline/x.py", "from tfx_distill.kubeflow import image", "tfx_distill.kubeflow.image"),
-        ("labels/x.py", "import tfx.v1", "tfx.v1"),
+        ("labels/x.py", "import tfx.types", "tfx.types"),
+        ("pipeline/x.py", "from tfx import v1 as tfx", "tfx.v1"),
     ],
 )
 def test_a_violation_is_found(tmp_path: Path, path: str, source: str, named: str) -> None:
@@ -120,7 +126,7 @@ def test_a_violation_is_found(tmp_path: Path, path: str, source: str, named: str
         ("pipeline/cli.py", "from tfx_distill.components import labeler"),
         ("trainer/x.py", "from . import heads\nfrom ..schema import config"),
         ("labels/x.py", "'''Like tfx_distill.trainer.losses, but other.'''\nimport numpy"),
-        ("components/x.py", "import tfx.v1, tensorflow"),
+        ("components/x.py", "import tfx.types, tensorflow"),
     ],
 )
 def test_what_is_allowed_passes(tmp_path: Path, path: str, source: str) -> None:
