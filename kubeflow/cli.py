@@ -17,9 +17,16 @@ from tfx_distill.pipeline.telling import CONFIG, explained
 from tfx_distill.schema.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tfx_distill.kubeflow.containers import Target
     from tfx_distill.kubeflow.local_cluster import Command
 
 __all__ = ["main"]
+
+_QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "PYTHONWARNINGS": "ignore::FutureWarning:google.api_core._python_version_support",
+}
+"""For steps: what libraries say at import, as in the image."""
 
 
 @main.group()
@@ -42,15 +49,23 @@ def compile_(
     config_file: Path, target: str, output: Path, span: int | None, students_only: bool
 ) -> None:
     """Compile the pipeline of one run."""
-    from tfx_distill.kubeflow.compilation import compile_pipeline
+    from tfx_distill.kubeflow.settings import settings_for
     from tfx_distill.schema import config as run_config
 
-    text = compile_pipeline(
-        run_config.load(config_file),
-        "kfp" if target == "kfp" else "vertex",
-        span=span,
-        students_only=students_only,
-    )
+    config = run_config.load(config_file)
+    on: Target = "kfp" if target == "kfp" else "vertex"
+    # It takes ten seconds to import TFX: what can be refused without it is.
+    settings_for(config, on)
+    if not output.parent.is_dir():
+        raise ConfigError(
+            "--output",
+            got=f"a file in {output.parent}, which is no folder",
+            expected="a file in a folder that exists",
+            fix=f"mkdir -p {output.parent}",
+        )
+    from tfx_distill.kubeflow.compilation import compile_pipeline
+
+    text = compile_pipeline(config, on, span=span, students_only=students_only)
     output.write_text(text)
     click.echo(f"{output}: compiled for {target}")
 
@@ -97,7 +112,7 @@ def run_local(
     if failed:
         click.secho(f"error: failed or skipped: {', '.join(failed)}", fg="red", err=True)
         sys.exit(1)
-    click.echo(f"{len(states)} steps succeeded")
+    click.echo(f"{len(states)} steps succeeded; their artifacts are in {cluster.store}")
 
 
 def in_process_of_its_own(command: Command) -> int:
@@ -107,6 +122,6 @@ def in_process_of_its_own(command: Command) -> int:
     program, *arguments = command.arguments
     return subprocess.run(
         [sys.executable if program == "python" else program, *arguments],
-        env=os.environ | command.environment | {uris.ROOT: str(command.synced)},
+        env={**_QUIET, **os.environ, **command.environment, uris.ROOT: str(command.synced)},
         check=False,
     ).returncode

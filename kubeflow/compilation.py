@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tfx_distill.kubeflow import compiler, dag, records
 from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.preparation import Plan
-from tfx_distill.kubeflow.settings import settings_of
+from tfx_distill.kubeflow.settings import run_parameters, settings_for
 from tfx_distill.pipeline import graph, span_records
 from tfx_distill.pipeline.session import Spans
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
-from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 
 
 def compile_pipeline(
@@ -29,14 +28,10 @@ def compile_pipeline(
     Raises:
       ConfigError: The config cannot run there, or a later span has nothing to start from.
     """
-    settings = settings_of(config)
-    _refuse_what_cannot_run(config, settings, target)
+    settings = settings_for(config, target)
     later = None if span is None else _later(config, span)
     earlier = records.read(config.run_folder)
     pipeline = graph.build(config, _source(later, students_only=students_only))
-    parameters: dict[str, str | int] = {"config_uri": "", "seed": config.seed}
-    if later is None:
-        parameters["spans"] = ""
     plan = Plan(
         config=config.to_yaml(),
         digest=dag.digest(pipeline),
@@ -48,7 +43,7 @@ def compile_pipeline(
         settings,
         dag.tasks(pipeline, 0 if later is None else later.last, earlier),
         plan=plan.model_dump_json(),
-        parameters=parameters,
+        parameters=run_parameters(config, later=later is not None),
         target=target,
     )
 
@@ -92,41 +87,3 @@ def _later(config: RunConfig, span: int) -> Spans:
             fix="Submit the spans in order, each once.",
         )
     return Spans(span, span, carried=span - 1, age=span - bootstrap)
-
-
-def _refuse_what_cannot_run(config: RunConfig, settings: KubeflowConfig, target: Target) -> None:
-    paths = {
-        "data.spans": config.data.spans,
-        "root": config.root,
-        "push.directory": config.push.directory,
-        "labels.table": str(config.label_table),
-    }
-    if target == "vertex":
-        if settings.volumes or settings.secrets:
-            raise ConfigError(
-                "kubeflow",
-                got="'volumes' or 'secrets' for Vertex AI",
-                expected="neither: it mounts buckets under /gcs, and service accounts open them",
-                fix="Remove them, and put logs and run folder under /gcs/BUCKET.",
-            )
-        mounts = ["/gcs"]
-    else:
-        mounts = [volume.mount for volume in settings.volumes]
-    for where, path in paths.items():
-        if not any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
-            raise ConfigError(
-                where,
-                got=path,
-                expected=f"a path under {' or '.join(mounts) or 'a volume'}, which every step sees",
-                fix="Name the path as it is in the containers"
-                + ("." if mounts else ", and add its claim to `kubeflow.volumes`."),
-            )
-    if config.stream is not None and config.labels.order == "train_then_score":
-        raise ConfigError(
-            "labels.order",
-            got="'train_then_score' for Kubeflow",
-            expected="'score_then_train'",
-            fix="Which teacher labels a span would depend on a gate of the same run, but what a "
-            "compiled pipeline reads is fixed before: use 'score_then_train', or run the stream "
-            "with `distill watch`.",
-        )

@@ -16,7 +16,7 @@ from tfx.types.standard_artifacts import Examples, Model
 from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.dag import Source, Task
 from tfx_distill.kubeflow.records import Made
-from tfx_distill.kubeflow.spec import Parameters, Spec, pipeline_name
+from tfx_distill.kubeflow.spec import RUN_ID, Parameters, Spec, pipeline_name
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 
@@ -26,7 +26,6 @@ RUN = "run"
 """Name of the artifact that `prepare` writes and every other step reads."""
 NEEDED = "needed"
 """Inputs that no component asks for: files that others name."""
-RUN_ID = "{{$.pipeline_job_uuid}}"
 MODULE = "tfx_distill.kubeflow.step"
 _TYPES: tuple[tuple[type[artifact.Artifact], str], ...] = (
     (Model, "system.Model"),

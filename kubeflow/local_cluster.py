@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,10 @@ from typing import Any, Literal
 
 import yaml
 
-from tfx_distill.kubeflow.compiler import RUN_ID
 from tfx_distill.kubeflow.containers import Target
-from tfx_distill.kubeflow.spec import EXECUTOR_INPUT
+from tfx_distill.kubeflow.spec import EXECUTOR_INPUT, RUN_ID
 from tfx_distill.kubeflow.uris import local_path
+from tfx_distill.schema.errors import ConfigError
 
 State = Literal["succeeded", "failed", "skipped"]
 _ROOT = Path("/")
@@ -97,9 +98,10 @@ class LocalCluster:
           What became of each task.
 
         Raises:
+          ConfigError: The text is no compiled pipeline.
           ValueError: The pipeline takes no such parameter.
         """
-        spec, *platforms = yaml.safe_load_all(text)
+        spec, *platforms = _documents(text)
         declared = spec["root"]["inputDefinitions"]["parameters"]
         unknown = sorted(set(parameters or {}) - set(declared))
         if unknown:
@@ -141,8 +143,12 @@ class _Run:
             if not ready:
                 raise ValueError(f"tasks wait for each other: {sorted(waiting)}")
             for name in ready:
+                place = f"[{len(self._states) + 1}/{len(tasks)}] {name}"
+                self._cluster.report(place)
+                started = time.monotonic()
                 self._states[name] = self._task(name, waiting.pop(name))
-                self._cluster.report(f"{name}: {self._states[name]}")
+                seconds = time.monotonic() - started
+                self._cluster.report(f"{place}: {self._states[name]}, {seconds:.1f} s")
         return self._states
 
     def _upstream(self, name: str) -> set[str]:
@@ -266,6 +272,22 @@ class _Run:
             shutil.move(made, stored)
             told = written.get(key, {"artifacts": [{}]})["artifacts"][0]
             self._made[name, key] = announced | told
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    """The spec, and what Kubernetes is told."""
+    try:
+        documents = list(yaml.safe_load_all(text))
+    except yaml.YAMLError:
+        documents = []
+    if not documents or not isinstance(documents[0], dict) or "deploymentSpec" not in documents[0]:
+        raise ConfigError(
+            "the pipeline",
+            got="a file that is no compiled pipeline",
+            expected="what `distill kubeflow compile` writes",
+            fix="Compile the config first: distill kubeflow compile CONFIG --output FILE",
+        )
+    return documents
 
 
 def _producers(task: dict[str, Any]) -> set[str]:

@@ -7,23 +7,20 @@ turn still at work, ends at once; one run of a span is begun at a time.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from tfx_distill.kubeflow import cron as times
 from tfx_distill.kubeflow.connection import Connection
-from tfx_distill.kubeflow.service import Schedule, Service
+from tfx_distill.kubeflow.service import NEXT, Schedule, Service
 from tfx_distill.kubeflow.settings import settings_of
 from tfx_distill.kubeflow.spec import Spec, pipeline_name
-from tfx_distill.kubeflow.submitting import NEXT
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
 from tfx_distill.schema.sections import Section
 
 STEP = "submit"
 MODULE = "tfx_distill.kubeflow.scheduler_step"
-_CRON = ("MINUTE", "HOUR", "DAY", "MONTH", "WEEKDAY")
-_FIELD = re.compile(r"[0-9A-Za-z*/,-]+")
 
 
 class Turn(Section):
@@ -74,15 +71,7 @@ def schedule(
             expected="a stream: a batch is submitted once",
             fix="Add `stream: {}` to the config, or use `distill kubeflow submit`.",
         )
-    fields = cron.split()
-    if len(fields) != len(_CRON) or not all(_FIELD.fullmatch(field) for field in fields):
-        raise ConfigError(
-            "--cron",
-            got=repr(cron),
-            expected=" ".join(_CRON),
-            fix="Write for example '0 * * * *', which is every hour, or '30 6 * * *', every day "
-            "at 6:30 (UTC).",
-        )
+    times.check(cron)
     text = compiled(config, turn, config_uri)
     stem = f"{pipeline_name(config.name)}-schedule-"
     name = stem + hashlib.sha256(f"{cron}\n{text}".encode()).hexdigest()[:8]

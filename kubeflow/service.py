@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 RunState = Literal["running", "succeeded", "failed"]
 """`running` from the moment of submission, `failed` also if somebody stopped it."""
 
+NEXT = "next"
+"""In place of a span: what a stream has come to."""
+
 
 @dataclass(frozen=True)
 class Run:

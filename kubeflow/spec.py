@@ -11,6 +11,7 @@ from tfx_distill.kubeflow.containers import Target, container, kubernetes
 from tfx_distill.schema.kubeflow_sections import KubeflowConfig
 
 EXECUTOR_INPUT = "{{$}}"
+RUN_ID = "{{$.pipeline_job_uuid}}"
 Parameters = Mapping[str, str | int]
 
 

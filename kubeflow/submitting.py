@@ -11,18 +11,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import yaml
-
-from tfx_distill.kubeflow.compilation import compile_pipeline
 from tfx_distill.kubeflow.containers import Target
-from tfx_distill.kubeflow.service import Run, Service
+from tfx_distill.kubeflow.service import NEXT, Run, Service
+from tfx_distill.kubeflow.settings import run_parameters
 from tfx_distill.kubeflow.spec import Parameters, pipeline_name
-from tfx_distill.pipeline import stream
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError, DataError, EnvironmentProblem
-
-NEXT = "next"
-"""In place of a span: what a stream has come to."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,8 @@ def words(outcome: Submitted | str) -> str:
 
 def _submit_next(service: Service, order: Order) -> Submitted | str:
     """A span in which a component failed is left for the span after it, which catches up."""
+    from tfx_distill.pipeline import stream
+
     # Before the records are looked at: a run that ends meanwhile has left its record.
     runs = service.runs(pipeline_name(order.config.name))
     try:
@@ -125,6 +121,7 @@ def run_name(order: Order, span: int | None) -> str:
 
 def _submit(service: Service, order: Order, span: int | None, runs: Sequence[Run]) -> Submitted:
     """Submits a run, unless one of `runs` is an attempt at it that has not failed."""
+    _refuse_unknown(order.parameters, run_parameters(order.config, later=span is not None))
     name = run_name(order, span)
     known = {run.name: run for run in runs}
     names = [name, *(f"{name}-retry{number}" for number in range(1, order.attempts))]
@@ -140,21 +137,21 @@ def _submit(service: Service, order: Order, span: int | None, runs: Sequence[Run
             expected="one that ends well",
             fix="Mend what failed, and raise --attempts.",
         )
+    # It takes ten seconds to import TFX: what can be refused without it was refused.
+    from tfx_distill.kubeflow.compilation import compile_pipeline
+
     text = compile_pipeline(
         order.config, order.target, span=span, students_only=order.students_only
     )
-    _refuse_unknown(order.parameters, text)
     return Submitted(service.create_run(free, text, order.parameters), found=False)
 
 
-def _refuse_unknown(parameters: Parameters, text: str) -> None:
-    spec = next(iter(yaml.safe_load_all(text)))
-    declared = sorted(spec["root"]["inputDefinitions"]["parameters"])
+def _refuse_unknown(parameters: Parameters, declared: Parameters) -> None:
     unknown = sorted(set(parameters) - set(declared))
     if unknown:
         raise ConfigError(
             "--parameter",
             got=", ".join(unknown),
-            expected=f"parameters of this pipeline: {', '.join(declared)}",
+            expected=f"parameters of this pipeline: {', '.join(sorted(declared))}",
             fix="Leave it out; everything else is in the config.",
         )

@@ -14,16 +14,13 @@ from pathlib import Path
 
 from ml_metadata.proto.metadata_store_pb2 import ConnectionConfig, SqliteMetadataSourceConfig
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
-from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import transform_pb2
 from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, TransformGraph
 
-from tfx_distill.components.chunk_executor import ChunkExecutor
 from tfx_distill.components.evaluation_config import EvaluationConfig
 from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
 from tfx_distill.components.gate_settings import GateSettings
@@ -37,6 +34,7 @@ from tfx_distill.components.span_validator import SpanValidator
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
 from tfx_distill.components.teacher_resolver import model_resolver, teacher_resolver
+from tfx_distill.components.teacher_trainer import TeacherTrainer
 from tfx_distill.components.vocabulary_refresher import VocabularyRefresher
 from tfx_distill.components.window_resolver import window_resolver
 from tfx_distill.datasets.logs import LogConfig
@@ -254,12 +252,11 @@ def _teaching(
         ).with_id(f"Window.{TEACHER_TRAINER}")
         nodes.append(window)
         chunks, base = window.outputs["features"], {"base_model": window.outputs["model"]}
-    trainer = Trainer(
+    trainer = TeacherTrainer(
         run_fn=trainer_run.RUN_FN,
         examples=chunks,
         transform_graph=data.transform_graph,
         custom_config={trainer_run.JOB: TrainingJob.of_teacher(config).model_dump_json()},
-        custom_executor_spec=ExecutorClassSpec(ChunkExecutor),
         **base,
     ).with_id(TEACHER_TRAINER)
     evaluator = ModelEvaluator(

@@ -306,7 +306,8 @@ def load(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig
 
 def _explained(path: Path, error: ValidationError) -> ConfigError:
     """Our error for the first of pydantic's findings, with the count of the others."""
-    first = error.errors()[0]
+    # A key that is missing may be one that was misspelt.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
     others = error.error_count() - 1
     more = f" ({others} more after this one.)" if others else ""
@@ -332,7 +333,7 @@ def _explained(path: Path, error: ValidationError) -> ConfigError:
         f"{path}: {key}",
         got=shown if len(shown) < 120 else f"a {type(value).__name__}",
         expected=message[0].lower() + message[1:],
-        fix=f"Correct the key.{more}",
+        fix=f"{'Add' if first['type'] == 'missing' else 'Correct'} the key.{more}",
     )
 
 
@@ -352,7 +353,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 def _deref(node: Any, defs: dict[str, Any]) -> Any:
     if "$ref" in node:
         return defs[node["$ref"].rsplit("/", 1)[1]]
-    return node
+    # A section that may be left out is also None.
+    return _deref(node["anyOf"][0], defs) if "anyOf" in node else node
 
 
 def _refuse_unfit_loss(where: str, rule: DistillConfig, kind: Kind) -> None:

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 
 from tfx_distill.schema.sections import PositiveFloat, Section
 
+GPU_OF_KUBERNETES = "nvidia.com/gpu"
+
 
 class Volume(Section):
     """A persistent volume claim, and where every step mounts it."""
@@ -49,7 +51,7 @@ class StepConfig(Section):
     cpu: PositiveFloat | None = None
     memory_gb: PositiveFloat | None = None
     gpus: Annotated[int, Field(ge=0)] = 0
-    gpu_type: str = "nvidia.com/gpu"
+    gpu_type: str = GPU_OF_KUBERNETES
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
 
@@ -60,8 +62,8 @@ class KubeflowConfig(Section):
     `image` holds this project. Artifacts are kept under `pipeline_root`, in an object store. Logs,
     the label table, the run folder and the pushed models are on a file system that every step sees:
     one of `volumes`, or on Vertex AI a bucket under `/gcs`. `steps` is keyed by the id of a
-    component, by the part of it before the dot, or by `default`. A step that fails is tried again
-    `retries` times.
+    component, by the part of it before the dot, or by `default`; a twin gets what its student gets,
+    unless it has settings of its own. A step that fails is tried again `retries` times.
     """
 
     image: str
@@ -73,7 +75,9 @@ class KubeflowConfig(Section):
 
     def step(self, component: str) -> StepConfig:
         """What a component gets."""
-        for key in (component, component.partition(".")[0], "default"):
-            if key in self.steps:
-                return self.steps[key]
-        return StepConfig()
+        names = [component]
+        if component.startswith("TwinTrainer"):
+            names.append(component.replace("Twin", "Student", 1))
+        keys = [key for name in names for key in (name, name.partition(".")[0])]
+        found = (self.steps[key] for key in (*keys, "default") if key in self.steps)
+        return next(found, StepConfig())

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from compiled import STORE, config, saved
 from kfp_stub import KfpStub, Refused, require_pipeline, serving
 
-from tfx_distill.kubeflow import submitting
+from tfx_distill.kubeflow import compilation
 from tfx_distill.kubeflow.cli import main
 from tfx_distill.kubeflow.client import TOKEN_FILE
 from tfx_distill.kubeflow.compilation import compile_pipeline
+from tfx_distill.pipeline import stream as streaming
 from tfx_distill.pipeline.session import Spans
 from tfx_distill.pipeline.stream import Progress
 from tfx_distill.schema.config import RunConfig
@@ -42,7 +43,7 @@ def compiled_once() -> Iterator[None]:
         return texts[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(submitting, "compile_pipeline", remembered)
+        patch.setattr(compilation, "compile_pipeline", remembered)
         yield
 
 
@@ -161,26 +162,26 @@ def test_the_stub_refuses_what_is_no_pipeline() -> None:
 def later(stub: KfpStub, stream: Path, monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The spans that were compiled; all get the text of the bootstrap."""
     compiled: list[int | None] = []
-    text = submitting.compile_pipeline(config("stream"), "kfp")
+    text = compilation.compile_pipeline(config("stream"), "kfp")
 
     def instead(of: Any, target: str, *, span: int | None, students_only: bool) -> str:
         compiled.append(span)
         return text
 
-    monkeypatch.setattr(submitting, "compile_pipeline", instead)
+    monkeypatch.setattr(compilation, "compile_pipeline", instead)
     return compiled
 
 
 def test_next_is_the_bootstrap_then_span_after_span(
     stub: KfpStub, stream: Path, later: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting.stream, "progress", standing(Spans(0, 1)))
+    monkeypatch.setattr(streaming, "progress", standing(Spans(0, 1)))
     assert "stream-bootstrap: submitted" in submit(stub, stream, "--span", "next").output
     assert "is running" in submit(stub, stream, "--span", "next").output
     stub.end("stream-bootstrap", "SUCCEEDED")
     two = Spans(2, 2, carried=1, age=1)
     three = Spans(3, 3, carried=2, age=2)
-    monkeypatch.setattr(submitting.stream, "progress", standing(two, three))
+    monkeypatch.setattr(streaming, "progress", standing(two, three))
     assert "stream-span-2: submitted" in submit(stub, stream, "--span", "next").output
     assert "stream-span-2: was submitted" in submit(stub, stream, "--span", "next").output
     assert later == [None, 2]
@@ -191,9 +192,9 @@ def test_what_failed_in_part_is_left_for_the_next_span(
 ) -> None:
     two = Spans(2, 2, carried=1, age=1)
     three = Spans(3, 3, carried=2, age=2)
-    monkeypatch.setattr(submitting.stream, "progress", standing(two, partial=(2,)))
+    monkeypatch.setattr(streaming, "progress", standing(two, partial=(2,)))
     assert "Nothing to do: all complete" in submit(stub, stream, "--span", "next").output
-    monkeypatch.setattr(submitting.stream, "progress", standing(two, three, partial=(2,)))
+    monkeypatch.setattr(streaming, "progress", standing(two, three, partial=(2,)))
     assert "stream-span-3: submitted" in submit(stub, stream, "--span", "next").output
 
 
@@ -208,7 +209,7 @@ def test_nothing_to_do_is_no_failure(
         (standing(waiting="span 3 is missing"), "span 3 is missing"),
         (nothing, "logs: no files"),
     ):
-        monkeypatch.setattr(submitting.stream, "progress", progress)
+        monkeypatch.setattr(streaming, "progress", progress)
         result = submit(stub, stream, "--span", "next")
         assert (result.exit_code, result.output) == (0, f"Nothing to do: {reason}\n")
     assert not stub.runs
@@ -217,7 +218,7 @@ def test_nothing_to_do_is_no_failure(
 def test_a_run_without_a_record_is_not_taken_for_done(
     stub: KfpStub, stream: Path, later: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting.stream, "progress", standing(Spans(0, 1)))
+    monkeypatch.setattr(streaming, "progress", standing(Spans(0, 1)))
     submit(stub, stream, "--span", "next")
     stub.end("stream-bootstrap", "SUCCEEDED")
     result = submit(stub, stream, "--span", "next")

@@ -14,6 +14,7 @@ from compiled import REPOSITORY, config, run_before
 
 from tfx_distill.components import teacher_resolver, window_resolver
 from tfx_distill.kubeflow.compilation import compile_pipeline
+from tfx_distill.kubeflow.settings import STEPS
 from tfx_distill.pipeline import span_records
 from tfx_distill.schema.errors import ConfigError
 from tfx_distill.schema.kubeflow_sections import KubeflowConfig
@@ -142,6 +143,7 @@ def test_on_vertex_labels_are_committed_without_hard_links(compiled: dict[str, s
 
 
 VERTEX = {"image": "image", "pipeline_root": "gs://bucket/root"}
+NODES = {"steps": {"Pusher": {"node_selector": {"pool": "gpu"}}}}
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,21 @@ VERTEX = {"image": "image", "pipeline_root": "gs://bucket/root"}
         ("video", "/gcs/bucket", "vertex", {}, "kubeflow"),
         ("video", "/mnt/distill", "kfp", {"push": {"directory": "serving"}}, "push.directory"),
         ("video", "/mnt/distill", "kfp", {"kubeflow": None}, "kubeflow"),
+        ("video", "/gcs/bucket", "vertex", {"kubeflow": VERTEX | NODES}, "kubeflow.steps.Pusher"),
+        (
+            "video",
+            "/gcs/bucket",
+            "vertex",
+            {"kubeflow": VERTEX | {"steps": {"TeacherTrainer": {"gpus": 1}}}},
+            "kubeflow.steps.TeacherTrainer.gpu_type",
+        ),
+        (
+            "video",
+            "/gcs/bucket",
+            "vertex",
+            {"kubeflow": VERTEX | {"steps": {"Pusher.compct": {"cpu": 1}}}},
+            "kubeflow.steps.Pusher.compct",
+        ),
         (
             "stream",
             "/mnt/distill",
@@ -182,6 +199,27 @@ def test_the_settings_of_a_step_are_the_narrowest() -> None:
     )
     found = [settings.step(name).cpu for name in ("Pusher.compact", "Pusher.tiny", "Transform")]
     assert found == [3, 2, 1]
+
+
+def test_a_twin_gets_what_its_student_gets() -> None:
+    steps = {"default": {"cpu": 1}, "StudentTrainer": {"cpu": 2}, "StudentTrainer.tiny": {"cpu": 3}}
+    settings = KubeflowConfig.model_validate(VERTEX | {"steps": steps})
+    assert [settings.step(f"TwinTrainer.{name}").cpu for name in ("compact", "tiny")] == [2, 3]
+    of_its_own = KubeflowConfig.model_validate(
+        VERTEX | {"steps": steps | {"TwinTrainer": {"cpu": 4}}}
+    )
+    assert of_its_own.step("TwinTrainer.tiny").cpu == 4
+
+
+def test_every_component_can_have_settings_and_nothing_else(compiled: dict[str, str]) -> None:
+    ids = set()
+    for text in compiled.values():
+        executors = next(yaml.safe_load_all(text))["deploymentSpec"]["executors"].values()
+        for arguments in (one["container"]["args"] for one in executors if "container" in one):
+            place = arguments.index("--id") + 1 if "--id" in arguments else 0
+            ids.add(arguments[place].partition(".")[0])
+    # Those of a schedule, and of a feature that these configs do not have.
+    assert ids | {"submit", "VocabularyRefresher"} == set(STEPS)
 
 
 def test_compiling_makes_no_folder(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 from compiled import STORE, config, saved
 from kfp_stub import KfpStub, serving
 
-from tfx_distill.kubeflow import scheduler_step, submitting
+from tfx_distill.kubeflow import compilation, scheduler_step
 from tfx_distill.kubeflow.cli import main
 from tfx_distill.kubeflow.local_cluster import Command, LocalCluster
+from tfx_distill.pipeline import stream as streaming
 from tfx_distill.pipeline.session import Spans
 from tfx_distill.pipeline.stream import Progress
 
@@ -88,7 +89,10 @@ def test_schedules_of_other_streams_stay(stub: KfpStub, stream: Path) -> None:
     assert len(stub.schedules()) == 2
 
 
-@pytest.mark.parametrize("cron", ["@hourly", "0 0 * * * *", "* * *", "0 * * * ;"])
+@pytest.mark.parametrize(
+    "cron",
+    ["@hourly", "0 0 * * * *", "* * *"],
+)
 def test_other_times_than_five_fields_are_refused(stub: KfpStub, stream: Path, cron: str) -> None:
     result = schedule(stub, stream, cron)
     assert result.exit_code == 1
@@ -108,14 +112,14 @@ def test_a_batch_has_no_schedule(stub: KfpStub, tmp_path: Path) -> None:
 @pytest.fixture
 def turns(stub: KfpStub, stream: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Takes turns as a cluster would; what is said, and the spans that are compiled."""
-    text = submitting.compile_pipeline(config("stream"), "kfp")
+    text = compilation.compile_pipeline(config("stream"), "kfp")
     spans: list[int | None] = []
 
     def compile_instead(of: Any, target: str, *, span: int | None, students_only: bool) -> str:
         spans.append(span)
         return text
 
-    monkeypatch.setattr(submitting, "compile_pipeline", compile_instead)
+    monkeypatch.setattr(compilation, "compile_pipeline", compile_instead)
 
     def take(**parameters: str | int) -> tuple[str, list[int | None]]:
         said = []
@@ -144,7 +148,7 @@ def test_a_turn_submits_what_is_next_once(
     def progress(of: Any, students_only: bool) -> Progress:
         return Progress((0, 1), (), None, (Spans(2, 2, carried=1, age=1),))
 
-    monkeypatch.setattr(submitting.stream, "progress", progress)
+    monkeypatch.setattr(streaming, "progress", progress)
     schedule(stub, stream, HOURLY, "--service-account", "distill")
     said, spans = turns()
     assert said.startswith("stream-span-2: submitted")
@@ -169,7 +173,9 @@ def test_a_turn_can_be_told_span_seed_and_config(stub: KfpStub, stream: Path, tu
 def test_the_step_has_what_the_others_have(stub: KfpStub, stream: Path) -> None:
     schedule(stub, stream)
     package = stub.schedules()[0]["pipeline_spec"]
-    first = yaml.safe_load(submitting.compile_pipeline(config("stream"), "kfp").partition("---")[0])
+    first = yaml.safe_load(
+        compilation.compile_pipeline(config("stream"), "kfp").partition("---")[0]
+    )
     ours = package["pipeline_spec"]["deploymentSpec"]["executors"]["exec-submit"]["container"]
     theirs = first["deploymentSpec"]["executors"]["exec-prepare"]["container"]
     assert ours["image"] == theirs["image"]

@@ -13,14 +13,13 @@ import pytest
 import tensorflow as tf
 from small_examples import SPAN, Prepared, made, materialize
 from test_student_trainer import small, write_labels
-from tfx.components import Trainer
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.types import channel_utils, standard_artifacts
 
 from tfx_distill.components.chunk_executor import SPANS_TRAINED, ChunkExecutor
 from tfx_distill.components.lineage_properties import SPAN as SPAN_PROPERTY
 from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH, WATERMARK
 from tfx_distill.components.student_trainer import StudentTrainer
+from tfx_distill.components.teacher_trainer import TeacherTrainer
 from tfx_distill.schema.config import DistillConfig, RunConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import feature_table, training_state, vocabularies
@@ -78,11 +77,10 @@ class Run:
             if name in ("examples", "transform_graph")
         }
         if job.student is None:
-            component = Trainer(
+            component = TeacherTrainer(
                 **channels,
                 run_fn=RUN_FN,
                 custom_config={JOB: job.model_dump_json()},
-                custom_executor_spec=ExecutorClassSpec(ChunkExecutor),
             )
         else:
             component = StudentTrainer(**channels, job=job)

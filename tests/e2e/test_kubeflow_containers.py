@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_a_step_that_fails_fails_the_run(image: str, tiny_project: Project, tmp_
     command = [Path(sys.executable).with_name("distill"), "kubeflow", "run-local", file]
     command += ["--into", tmp_path / "cluster", "--containers", "--podman", PODMAN]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    told = dict(line.split(": ", 1) for line in done.stderr.splitlines() if ": " in line)
+    told = dict(re.findall(r"^\[\d+/\d+\] (\S+): (\w+), [\d.]+ s$", done.stderr, re.MULTILINE))
     assert done.returncode == 1
     assert told["prepare"] == "succeeded"
     assert told["statistics-gen"] == "failed"

@@ -42,6 +42,9 @@ def test_numbers_that_json_cannot_hold_are_refused(key: str, value: str, tmp_pat
         ("students.0.training.epoch", ["batch_size", "epochs"]),
         ("students.0.distill.click.wieght", ["loss", "mode", "weight"]),
         ("gate.students.1.mini", ["max", "max_regression", "min"]),
+        ("stream.bootstrp", ["bootstrap"]),
+        # The first thing that is wrong here is that `image` is missing.
+        ("kubeflow.pipelineroot", ["pipeline_root", "image"]),
     ],
 )
 def test_an_unknown_key_is_named_with_the_known_ones(
