@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 HERE = Path(__file__).parent
@@ -91,6 +92,33 @@ def opened(context: BrowserContext, faults: Faults) -> Callable[[Path], Page]:
         return page
 
     return open_file
+
+
+@pytest.fixture(params=["light", "dark"])
+def reader(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page in the scheme of its owner. Its faults are not watched, since axe-core asks for the
+    style sheet's file, which a page from a file may not read."""
+    made = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=request.param)
+    made.set_default_timeout(PATIENCE)
+    yield made.new_page()
+    made.close()
+
+
+@pytest.fixture
+def audit() -> Callable[..., None]:
+    """Fails if axe-core finds anything within what a selector matches."""
+
+    def run(page: Page, within: str = "html") -> None:
+        # What is just being faded in or out has too little contrast, but not for long.
+        for _ in range(5):
+            violations = Axe().run(page, context=within).response["violations"]
+            found = [(rule["id"], node["html"]) for rule in violations for node in rule["nodes"]]
+            if not found:
+                return
+            page.wait_for_timeout(500)
+        pytest.fail("\n".join(f"{rule}: {html}" for rule, html in found))
+
+    return run
 
 
 @pytest.fixture

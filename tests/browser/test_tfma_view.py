@@ -12,7 +12,18 @@ from playwright.sync_api import Locator, Page, expect
 from tfx_distill.pipeline.report import tfma_view
 
 TV = f"device:{small_evaluation.TV}"
+PLOTS = (
+    ("Calibration Plot", "tfma-calibration-plot", "g.mark-symbol path"),
+    ("ROC Curve", "tfma-roc-curve", "g.mark-line path"),
+    ("Precision-Recall Curve", "tfma-precision-recall-curve", "g.mark-line path"),
+    ("Prediction Distribution", "tfma-prediction-distribution", "g.mark-rect path"),
+    ("Residual Plot", "tfma-residual-plot", "g.mark-line path"),
+    ("Acc/P/R/F1", "tfma-accuracy-charts", "g.mark-line path"),
+    ("Gain", "tfma-gain-chart", "g.mark-line path"),
+)
+"""Each tab with the element that it shows, and what is drawn in there."""
 Open = Callable[[Path], Page]
+Audit = Callable[..., None]
 Shot = Callable[[Page], None]
 
 
@@ -115,18 +126,7 @@ def test_the_histogram_of_slices_is_drawn(site: Path, opened: Open, shot: Shot) 
     shot(page)
 
 
-@pytest.mark.parametrize(
-    ("tab", "element", "marks"),
-    [
-        ("Calibration Plot", "tfma-calibration-plot", "g.mark-symbol path"),
-        ("ROC Curve", "tfma-roc-curve", "g.mark-line path"),
-        ("Precision-Recall Curve", "tfma-precision-recall-curve", "g.mark-line path"),
-        ("Prediction Distribution", "tfma-prediction-distribution", "g.mark-rect path"),
-        ("Residual Plot", "tfma-residual-plot", "g.mark-line path"),
-        ("Acc/P/R/F1", "tfma-accuracy-charts", "g.mark-line path"),
-        ("Gain", "tfma-gain-chart", "g.mark-line path"),
-    ],
-)
+@pytest.mark.parametrize(("tab", "element", "marks"), PLOTS)
 def test_plots_are_drawn(
     site: Path, opened: Open, shot: Shot, tab: str, element: str, marks: str
 ) -> None:
@@ -139,6 +139,34 @@ def test_plots_are_drawn(
     assert box["width"] > 300
     assert box["height"] > 200
     shot(page)
+
+
+def test_metrics_can_be_read_by_all(site: Path, reader: Page, audit: Audit) -> None:
+    reader.goto(site.as_uri())
+    expect(reader.locator("tfma-metrics-table tbody tr")).to_have_count(1)
+    audit(reader)
+    by_device(reader)
+    audit(reader)
+    menu = reader.get_by_role("combobox", name="Visualization")
+    expect(menu).to_have_attribute("aria-expanded", "false")
+    menu.click()
+    expect(menu).to_have_attribute("aria-expanded", "true")
+    expect(reader.get_by_role("listbox", name="Visualization")).to_be_visible()
+    audit(reader)
+    reader.locator("#chart-type paper-item", has_text="Metrics Histogram").click()
+    expect(menu).to_have_attribute("aria-expanded", "false")
+    expect(reader.get_by_role("slider", name="Number of Buckets")).to_be_visible()
+    audit(reader)
+
+
+def test_plots_can_be_read_by_all(site: Path, reader: Page, audit: Audit) -> None:
+    reader.goto(site.as_uri())
+    tabs = reader.locator("tfma-plot paper-tab:visible")
+    expect(tabs).to_have_count(len(PLOTS))
+    for tab, element, _ in PLOTS:
+        tabs.filter(has_text=tab).click()
+        expect(reader.locator(f"{element} svg").first).to_be_visible()
+        audit(reader, "#tfma-plot")
 
 
 def test_a_task_without_plots_says_so(site: Path, opened: Open) -> None:

@@ -19,9 +19,18 @@ import vl_convert
 from tfx_distill.schema.errors import EnvironmentProblem
 
 VEGA = "vega.js"
-TFMA = (VEGA, "data_table.js", "html_table.js", "vega_charts.js", "tfma.js", "tfma_page.js")
+ACCESSIBLE = "accessible.js"
+TFMA = (
+    ACCESSIBLE,
+    VEGA,
+    "data_table.js",
+    "html_table.js",
+    "vega_charts.js",
+    "tfma.js",
+    "tfma_page.js",
+)
 """Scripts of a page of TFMA, in their order."""
-FACETS = ("facets_templates.js", "facets.js", "tfdv_page.js")
+FACETS = (ACCESSIBLE, "facets_templates.js", "facets.js", "tfdv_page.js")
 """Scripts of a page of TFDV, in their order."""
 STYLE = "views.css"
 
@@ -36,7 +45,7 @@ _NO_TEMPLATE = (
 
 
 def bring(folder: Path, scripts: tuple[str, ...]) -> None:
-    """Puts scripts, and the style, into a folder of assets; what is there already stays.
+    """Puts scripts, and the style, into a folder of assets; what packages brought there stays.
 
     Args:
       folder: It is made where it is missing.
@@ -44,7 +53,8 @@ def bring(folder: Path, scripts: tuple[str, ...]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (STYLE, *scripts):
-        if not (folder / name).exists():
+        # Ours are small, and those of an older release would not fit today's pages.
+        if (_HERE / name).exists() or not (folder / name).exists():
             # Another writer of the same site never sees half a file.
             (folder / f".{name}").write_bytes(_content(name))
             (folder / f".{name}").replace(folder / name)

@@ -12,7 +12,7 @@
     .${PREFIX}-table td { text-align: right; white-space: nowrap; }
     .${PREFIX}-table td:first-child { text-align: left; }
     .${PREFIX}-table th button {
-      background: none; border: 0; color: inherit; cursor: pointer; font: inherit; padding: 4px;
+      background: none; border: 0; color: #1b1f24; cursor: pointer; font: inherit; padding: 4px;
     }
     .${PREFIX}-table tbody tr { cursor: pointer; }
     .${PREFIX}-div-page { align-items: center; display: flex; gap: 8px; padding: 8px; }`;
