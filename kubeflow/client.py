@@ -196,7 +196,7 @@ def _imported() -> Any:
             "kfp",
             got=str(error),
             expected="the client of Kubeflow Pipelines, which the extra 'kubeflow' brings",
-            fix="Install the extra 'kubeflow' of tfx-distill; in a clone of the project, `make setup`.",
+            fix="Install the extra 'kubeflow' of tfx-distill; in a clone, run `make setup`.",
         ) from error
     return kfp
 
