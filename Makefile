@@ -1,6 +1,7 @@
 # `make demo` and `make test` need Python 3.10 with pip, nothing else: the environment is built at
 # first use and again whenever its inputs change.
 #   make test ARGS="tests/unit -k losses"     pass arguments to pytest
+#   make test PROCESSES=0 ARGS=--pdb          in one process, as a debugger needs
 #   make demo DISTILL_PYTHON=3.12             another Python (3.11 and later need glibc >= 2.39)
 
 SHELL := bash
@@ -11,8 +12,8 @@ BIN := .venv/bin
 SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/facets .ci/compile
 SETUP_NEXT := $(SETUP) .ci/setup-next .ci/unpack-glibc .ci/use-glibc
 ARGS ?=
-# Tests of one file, or of one shared run, stay in one process of the two.
-PARALLEL ?= --numprocesses 2 --dist loadgroup
+# Of the tests; those of a file stay in one of them.
+PROCESSES ?= 2
 export DISTILL_PYTHON
 
 help: ## List these targets
@@ -30,7 +31,7 @@ stream: .venv/.ready ## Run a simulated stream of eight days, day by day
 	$(BIN)/distill status configs/stream.yaml
 
 test: .venv/.ready ## Run the tests: unit, component, end to end
-	$(BIN)/pytest $(PARALLEL) $(ARGS)
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: .venv/.ready ## Check style, types, spelling, the lock file and the layers
 	$(BIN)/ruff check
@@ -60,7 +61,7 @@ bench-gate: .venv/.ready ## Measure the gate: what its bounds cost, whether they
 	$(BIN)/python -m benchmarks.gate.power
 
 test-next: .venv-next/.ready ## Run the tests on the newer TFX line (Python >= 3.11)
-	.venv-next/bin/pytest $(PARALLEL) $(ARGS)
+	.venv-next/bin/pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 clean: ## Remove the environments and caches, not the runs
 	rm -rf .venv .venv-next .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -49,7 +49,7 @@ def window_resolver(
       window = window_resolver(
           span=7, features=materializer.outputs["features"], trainer_id="TeacherTrainer"
       ).with_id("Window.TeacherTrainer")
-      Trainer(examples=window.outputs["features"], base_model=window.outputs["model"], ...)
+      TeacherTrainer(examples=window.outputs["features"], base_model=window.outputs["model"], ...)
     """
     channels: dict[str, BaseChannel] = {
         _CURRENT + FEATURES: features,

@@ -26,7 +26,7 @@ _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "PYTHONWARNINGS": "ignore::FutureWarning:google.api_core._python_version_support",
 }
-"""For steps: what libraries say at import, as in the image."""
+"""Silences what libraries say at import, as the image does."""
 
 
 @main.group()
@@ -41,7 +41,12 @@ for command in (submit, schedule):
 @kubeflow.command("compile")
 @CONFIG
 @TARGET
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="A YAML file.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="A YAML file.",
+)
 @click.option("--span", type=int, help="A later span of a stream; left out for its bootstrap.")
 @click.option("--students-only", is_flag=True, help="Learn from another pipeline's labels.")
 @explained
@@ -49,13 +54,13 @@ def compile_(
     config_file: Path, target: str, output: Path, span: int | None, students_only: bool
 ) -> None:
     """Compile the pipeline of one run."""
-    from tfx_distill.kubeflow.settings import settings_for
+    from tfx_distill.kubeflow.settings import runnable_settings
     from tfx_distill.schema import config as run_config
 
     config = run_config.load(config_file)
     on: Target = "kfp" if target == "kfp" else "vertex"
     # It takes ten seconds to import TFX: what can be refused without it is.
-    settings_for(config, on)
+    runnable_settings(config, on)
     if not output.parent.is_dir():
         raise ConfigError(
             "--output",

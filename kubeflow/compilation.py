@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tfx_distill.kubeflow import compiler, dag, records
 from tfx_distill.kubeflow.containers import Target
+from tfx_distill.kubeflow.parameters import declared_parameters
 from tfx_distill.kubeflow.preparation import Plan
-from tfx_distill.kubeflow.settings import run_parameters, settings_for
+from tfx_distill.kubeflow.settings import runnable_settings
 from tfx_distill.pipeline import graph, span_records
 from tfx_distill.pipeline.session import Spans
 from tfx_distill.schema.config import RunConfig
@@ -28,7 +29,7 @@ def compile_pipeline(
     Raises:
       ConfigError: The config cannot run there, or a later span has nothing to start from.
     """
-    settings = settings_for(config, target)
+    settings = runnable_settings(config, target)
     later = None if span is None else _later(config, span)
     earlier = records.read(config.run_folder)
     pipeline = graph.build(config, _source(later, students_only=students_only))
@@ -43,7 +44,7 @@ def compile_pipeline(
         settings,
         dag.tasks(pipeline, 0 if later is None else later.last, earlier),
         plan=plan.model_dump_json(),
-        parameters=run_parameters(config, later=later is not None),
+        parameters=declared_parameters(config, later=later is not None),
         target=target,
     )
 

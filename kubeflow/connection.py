@@ -6,7 +6,7 @@ import re
 
 from tfx_distill.kubeflow.containers import Target
 from tfx_distill.kubeflow.service import Service
-from tfx_distill.kubeflow.settings import settings_of
+from tfx_distill.kubeflow.settings import section_of
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
 from tfx_distill.schema.sections import Section
@@ -38,7 +38,7 @@ class Connection(Section):
           ConfigError: An address is missing or is none, or the config has no section `kubeflow`.
           EnvironmentProblem: The client of the service is not installed.
         """
-        settings = settings_of(config)
+        settings = section_of(config)
         if self.target == "vertex":
             from tfx_distill.kubeflow.vertex_client import VertexClient
 

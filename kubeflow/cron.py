@@ -17,11 +17,11 @@ _NAMES = {
     "MONTH": ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
     "WEEKDAY": ["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
 }
-_PART = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/0*[1-9]\d*)?")
+_PART = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/0*[1-9]\d*)?", re.ASCII)
 
 
 def check(cron: str) -> None:
-    """Makes sure that there are such times.
+    """Makes sure that every field holds what it may.
 
     Raises:
       ConfigError: They are no five fields, or a field holds what it cannot.
@@ -33,7 +33,9 @@ def check(cron: str) -> None:
         if not all(_fits(part, name, allowed) for part in field.split(",")):
             raise _refusal(
                 f"{field!r} as {name} of {cron!r}",
-                f"*, or numbers from {allowed[0]} to {allowed[-1]}, as in '1,7', '2-5', '*/2'",
+                f"*, or numbers from {allowed[0]} to {allowed[-1]}"
+                + (f", or names such as {_NAMES[name][1]}" if name in _NAMES else "")
+                + ", as in '1,3', '2-5' (the lower one first), '*/2'",
             )
 
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from tfx_distill.kubeflow.containers import Target
+from tfx_distill.kubeflow.parameters import refuse_unknown
 from tfx_distill.kubeflow.spec import EXECUTOR_INPUT, RUN_ID
 from tfx_distill.kubeflow.uris import local_path
 from tfx_distill.schema.errors import ConfigError
@@ -98,14 +99,11 @@ class LocalCluster:
           What became of each task.
 
         Raises:
-          ConfigError: The text is no compiled pipeline.
-          ValueError: The pipeline takes no such parameter.
+          ConfigError: The text is no compiled pipeline, or one that takes no such parameter.
         """
         spec, *platforms = _documents(text)
         declared = spec["root"]["inputDefinitions"]["parameters"]
-        unknown = sorted(set(parameters or {}) - set(declared))
-        if unknown:
-            raise ValueError(f"the pipeline takes {sorted(declared)}, not {unknown}")
+        refuse_unknown(parameters or {}, declared)
         values = {name: one["defaultValue"] for name, one in declared.items()}
         return _Run(
             self,

@@ -13,7 +13,7 @@ from typing import Literal
 from tfx_distill.kubeflow import cron as times
 from tfx_distill.kubeflow.connection import Connection
 from tfx_distill.kubeflow.service import NEXT, Schedule, Service
-from tfx_distill.kubeflow.settings import settings_of
+from tfx_distill.kubeflow.settings import section_of
 from tfx_distill.kubeflow.spec import Spec, pipeline_name
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
@@ -94,7 +94,7 @@ def compiled(config: RunConfig, turn: Turn, config_uri: str) -> str:
         "seed": config.seed,
         "span": NEXT,
     }
-    spec = Spec(settings_of(config), turn.connection.target)
+    spec = Spec(section_of(config), turn.connection.target)
     spec.add_container(STEP, STEP, MODULE, [])
     spec.give(STEP, {"turn": turn.model_dump_json()}, parameters)
     return spec.text(f"{pipeline_name(config.name)}-schedule", parameters)

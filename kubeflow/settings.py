@@ -38,7 +38,7 @@ STEPS = (
 """What can have a section in `kubeflow.steps`, besides `default`."""
 
 
-def settings_of(config: RunConfig) -> KubeflowConfig:
+def section_of(config: RunConfig) -> KubeflowConfig:
     """The section `kubeflow`.
 
     Raises:
@@ -54,13 +54,13 @@ def settings_of(config: RunConfig) -> KubeflowConfig:
     return config.kubeflow
 
 
-def settings_for(config: RunConfig, target: Target) -> KubeflowConfig:
+def runnable_settings(config: RunConfig, target: Target) -> KubeflowConfig:
     """The section `kubeflow` of a config that can run on that target.
 
     Raises:
       ConfigError: It cannot.
     """
-    settings = settings_of(config)
+    settings = section_of(config)
     _refuse_unknown_steps(config, settings)
     if target == "vertex":
         _refuse_what_vertex_lacks(settings)
@@ -78,17 +78,6 @@ def settings_for(config: RunConfig, target: Target) -> KubeflowConfig:
             "with `distill watch`.",
         )
     return settings
-
-
-def run_parameters(config: RunConfig, *, later: bool) -> dict[str, str | int]:
-    """The parameters of a run, with their defaults.
-
-    Args:
-      config: The run config.
-      later: Whether the run is on a later span of a stream.
-    """
-    declared: dict[str, str | int] = {"config_uri": "", "seed": config.seed}
-    return declared if later else declared | {"spans": ""}
 
 
 def _refuse_unknown_steps(config: RunConfig, settings: KubeflowConfig) -> None:
@@ -113,6 +102,13 @@ def _refuse_what_vertex_lacks(settings: KubeflowConfig) -> None:
             got="'volumes' or 'secrets' for Vertex AI",
             expected="neither: it mounts buckets under /gcs, and service accounts open them",
             fix="Remove them, and put logs and run folder under /gcs/BUCKET.",
+        )
+    if not settings.pipeline_root.startswith("gs://"):
+        raise ConfigError(
+            "kubeflow.pipeline_root",
+            got=settings.pipeline_root,
+            expected="a bucket of Google Cloud, for Vertex AI",
+            fix="Set it, for example to gs://BUCKET/FOLDER.",
         )
     for key, step in settings.steps.items():
         if step.node_selector or step.tolerations:

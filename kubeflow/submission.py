@@ -47,14 +47,14 @@ def _reached(
 ) -> tuple[RunConfig, Connection, Service]:
     """The config, where its runs go, and the client of that; before TFX is imported."""
     from tfx_distill.kubeflow.connection import Connection
-    from tfx_distill.kubeflow.settings import settings_for
+    from tfx_distill.kubeflow.settings import runnable_settings
     from tfx_distill.schema import config as run_config
 
     config = run_config.load(config_file)
     require_own_run_folder(config, students_only=students_only)
     connection = Connection(**where)
     service = connection.service(config)
-    settings_for(config, connection.target)
+    runnable_settings(config, connection.target)
     return config, connection, service
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tfx_distill.kubeflow.containers import Target
+from tfx_distill.kubeflow.parameters import declared_parameters, refuse_unknown
 from tfx_distill.kubeflow.service import NEXT, Run, Service
-from tfx_distill.kubeflow.settings import run_parameters
 from tfx_distill.kubeflow.spec import Parameters, pipeline_name
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError, DataError, EnvironmentProblem
@@ -121,7 +121,7 @@ def run_name(order: Order, span: int | None) -> str:
 
 def _submit(service: Service, order: Order, span: int | None, runs: Sequence[Run]) -> Submitted:
     """Submits a run, unless one of `runs` is an attempt at it that has not failed."""
-    _refuse_unknown(order.parameters, run_parameters(order.config, later=span is not None))
+    refuse_unknown(order.parameters, declared_parameters(order.config, later=span is not None))
     name = run_name(order, span)
     known = {run.name: run for run in runs}
     names = [name, *(f"{name}-retry{number}" for number in range(1, order.attempts))]
@@ -144,14 +144,3 @@ def _submit(service: Service, order: Order, span: int | None, runs: Sequence[Run
         order.config, order.target, span=span, students_only=order.students_only
     )
     return Submitted(service.create_run(free, text, order.parameters), found=False)
-
-
-def _refuse_unknown(parameters: Parameters, declared: Parameters) -> None:
-    unknown = sorted(set(parameters) - set(declared))
-    if unknown:
-        raise ConfigError(
-            "--parameter",
-            got=", ".join(unknown),
-            expected=f"parameters of this pipeline: {', '.join(sorted(declared))}",
-            fix="Leave it out; everything else is in the config.",
-        )

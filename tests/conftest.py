@@ -23,14 +23,9 @@ settings.register_profile(
 settings.load_profile("default")
 
 END_TO_END = Path(__file__).parent / "e2e"
-SHARED_RUNS = ("tiny_project", "story")
-"""Session fixtures that take a minute: what starts from one of them runs in one process."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if END_TO_END in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-        needed = getattr(item, "fixturenames", ())
-        group = next((run for run in SHARED_RUNS if run in needed), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))

@@ -85,7 +85,9 @@ def content(evaluation: str | Path) -> dict[str, Any]:
     config = util.get_slicing_config(settings, weighted_example_count.WEIGHTED_EXAMPLE_COUNT_NAME)
     models: dict[str, Any] = {}
     for name in [spec.name for spec in settings.model_specs]:
-        slices = [util.convert_metrics_proto_to_dict(one, model_name=name) for one in measured]
+        converted = (util.convert_metrics_proto_to_dict(one, model_name=name) for one in measured)
+        # TFMA's word for a slice without metrics of that model is None.
+        slices = [one for one in converted if one is not None]
         sliced = {column for key, _ in slices for column, _ in key}
         metrics = {
             column: util.get_slicing_metrics(slices, slicing_column=column)
@@ -94,12 +96,12 @@ def content(evaluation: str | Path) -> dict[str, Any]:
         own = [one for one in drawn if one.key.model_name == name]
         plots = {}
         if own:
-            converted = util.convert_plots_proto_to_dict(
+            plotted = util.convert_plots_proto_to_dict(
                 PlotsForSlice(plot_keys_and_values=own), model_name=name
             )
-            for task in sorted(converted[1]):
+            for task in sorted(plotted[1]):
                 plot, how = util.get_plot_data_and_config(
-                    [converted], slicer_lib.SingleSliceSpec(), output_name=task
+                    [plotted], slicer_lib.SingleSliceSpec(), output_name=task
                 )
                 plots[task] = {"data": _rounded(plot), "config": how}
         models[name] = {

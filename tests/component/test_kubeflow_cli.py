@@ -54,9 +54,10 @@ def test_a_config_that_cannot_run_is_refused_before_tfx_is_imported(
 def test_where_the_yaml_shall_lie_is_looked_at_first(tmp_path: Path) -> None:
     file = saved(tmp_path, "video")
     output = tmp_path / "missing/pipeline.yaml"
-    result = CliRunner().invoke(main, ["kubeflow", "compile", str(file), "--output", str(output)])
-    assert result.exit_code == 1
-    assert f"mkdir -p {output.parent}" in result.output
+    probe = [sys.executable, "-c", PROBE, "kubeflow", "compile", str(file), "--output", str(output)]
+    done = subprocess.run(probe, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"
+    assert f"mkdir -p {output.parent}" in done.stderr
 
 
 @pytest.mark.parametrize("text", [None, "", "- a list", "{"])

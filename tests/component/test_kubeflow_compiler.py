@@ -159,6 +159,13 @@ NODES = {"steps": {"Pusher": {"node_selector": {"pool": "gpu"}}}}
             "video",
             "/gcs/bucket",
             "vertex",
+            {"kubeflow": VERTEX | {"pipeline_root": "s3://bucket"}},
+            "kubeflow.pipeline_root",
+        ),
+        (
+            "video",
+            "/gcs/bucket",
+            "vertex",
             {"kubeflow": VERTEX | {"steps": {"TeacherTrainer": {"gpus": 1}}}},
             "kubeflow.steps.TeacherTrainer.gpu_type",
         ),

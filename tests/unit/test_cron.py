@@ -29,6 +29,7 @@ def test_times_that_there_are_pass(times: str) -> None:
         ("jan * * * *", "MINUTE"),
         ("0 * * * ;", "WEEKDAY"),
         ("1, * * * *", "MINUTE"),
+        ("٣ * * * *", "MINUTE"),
     ],
 )
 def test_the_field_that_cannot_be_is_named(times: str, field: str) -> None:

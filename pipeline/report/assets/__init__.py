@@ -9,6 +9,7 @@ starting, so it is no dependency, but unpacked beside the packages of the enviro
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from importlib import metadata
@@ -56,8 +57,9 @@ def bring(folder: Path, scripts: tuple[str, ...]) -> None:
         # Ours are small, and those of an older release would not fit today's pages.
         if (_HERE / name).exists() or not (folder / name).exists():
             # Another writer of the same site never sees half a file.
-            (folder / f".{name}").write_bytes(_content(name))
-            (folder / f".{name}").replace(folder / name)
+            fresh = folder / f".{name}-{os.getpid()}"
+            fresh.write_bytes(_content(name))
+            fresh.replace(folder / name)
 
 
 def _content(name: str) -> bytes:

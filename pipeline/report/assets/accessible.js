@@ -17,8 +17,8 @@
   /** The label that is shown beside an element. */
   function labelBeside(element) {
     const around = element.parentElement;
-    return around.querySelector("label")?.textContent.trim() ||
-      around.querySelector("[label]").getAttribute("label");
+    return around?.querySelector("label")?.textContent.trim() ||
+      around?.querySelector("[label]")?.getAttribute("label") || "";
   }
 
   function repairMenu(menu) {

@@ -11,6 +11,7 @@
     .${PREFIX}-table { border-collapse: collapse; width: 100%; }
     .${PREFIX}-table td { text-align: right; white-space: nowrap; }
     .${PREFIX}-table td:first-child { text-align: left; }
+    /* The colour that is inherited has too little contrast. */
     .${PREFIX}-table th button {
       background: none; border: 0; color: #1b1f24; cursor: pointer; font: inherit; padding: 4px;
     }
