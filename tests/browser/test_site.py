@@ -118,7 +118,7 @@ def test_a_click_on_a_box_or_its_name_shows_what_is_known(
     box = chart.locator("svg text", has_text="TeacherLabels")
     box.click()
     # Vega takes press and release for a click only if no frame of its own came in between.
-    for _ in range(10):
+    for _ in range(60):
         if not panel.is_hidden():
             break
         page.wait_for_timeout(500)
