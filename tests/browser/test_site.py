@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import reported_runs
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tfx_distill.pipeline.report import site
 from tfx_distill.schema import config as run_config
@@ -118,7 +119,7 @@ def test_a_click_on_a_box_or_its_name_shows_what_is_known(
     box = chart.locator("svg text", has_text="TeacherLabels")
     box.click()
     # Vega takes press and release for a click only if no frame of its own came in between.
-    for _ in range(60):
+    for _ in range(10):
         if not panel.is_hidden():
             break
         page.wait_for_timeout(500)
@@ -131,6 +132,21 @@ def test_a_click_on_a_box_or_its_name_shows_what_is_known(
         reported_runs.TRICKY
     )
     shot(page)
+
+
+def test_a_chart_waits_for_the_script_that_listens_to_it(
+    folder: Path, context: BrowserContext, opened: Open
+) -> None:
+    def late(route: Route) -> None:
+        time.sleep(2)
+        route.continue_()
+
+    context.route("**/lineage.js", late)
+    page = opened(folder / "lineage.html")
+    chart = page.locator("section:visible figure")
+    expect(chart).to_have_attribute("data-drawn", "")
+    chart.locator("svg text", has_text="TeacherLabels").click()
+    expect(page.locator("#properties caption")).to_contain_text("TeacherLabels")
 
 
 def test_another_model_can_be_chosen(folder: Path, opened: Open) -> None:

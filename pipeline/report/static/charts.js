@@ -123,7 +123,8 @@
     },
     draw,
   };
-  window.reportCharts.watch(document);
+  // After the scripts that listen for what was drawn.
+  document.addEventListener("DOMContentLoaded", () => window.reportCharts.watch(document));
   dark.addEventListener("change", () => [...drawn.keys()].forEach(draw));
   window.addEventListener("beforeprint", () =>
     document.querySelectorAll("figure[data-chart]").forEach(draw),
