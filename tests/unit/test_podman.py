@@ -18,6 +18,7 @@ def command(tmp_path: Path) -> Command:
         task="trainer",
         image="registry.example/image:1",
         arguments=("python", "-m", "step", "--executor_input", "{}"),
+        environment={"UNSAFE": "true"},
         synced=tmp_path / "synced",
         inputs={"/minio/bucket/run/gen/examples": tmp_path / "store/examples"},
         output="/minio/bucket/run/trainer",
@@ -51,6 +52,7 @@ def test_it_mounts_inputs_read_only_outputs_and_volumes(
         "/mnt/logs:/mnt/logs",
     ]
     assert "--network=none" in arguments
+    assert "--env=UNSAFE=true" in arguments
 
 
 def test_the_command_takes_the_place_of_the_entrypoint(command: Command, told: Path) -> None:
