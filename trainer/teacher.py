@@ -15,12 +15,16 @@ from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.features import CATEGORICAL, MULTIVALENT, NUMERIC, Blocks
 from tfx_distill.trainer.folds import fold_of
+from tfx_distill.trainer.input import ahead
 from tfx_distill.trainer.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_ROWS = 16_384
+"""Rows of a batch of labels."""
+_MODEL_ROWS = 4096
+"""Rows that the model sees at a time: what it computes for more does not fit into the caches."""
 
 Labelled = tuple["NDArray[np.int64]", "dict[str, NDArray[np.float32]]", "NDArray[np.float32]"]
 """Example ids [n], by task logits or values [n], and the fraction of features missing [n]."""
@@ -49,9 +53,9 @@ class Teacher:
         Args:
           shard: A file of the feature table that the teacher's own Transform graph made.
         """
-        yield from self._label(
-            feature_table.read(shard, [columns.EXAMPLE_ID, columns.QUERY_ID, *self._blocks])
-        )
+        wanted = [columns.EXAMPLE_ID, columns.QUERY_ID, *self._blocks]
+        # The next batch is labelled while its predecessor is written.
+        yield from ahead(self._label(feature_table.read(shard, wanted)))
 
     def label_rows(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Labelled]:
         """Labels feature table rows, in batches of at most 16,384 rows.
@@ -103,4 +107,10 @@ class Teacher:
 def _logits(
     model: LoadedModel, blocks: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[np.float32]]:
-    return model("logits", {name: tf.constant(block) for name, block in blocks.items()})
+    rows = len(next(iter(blocks.values())))
+    parts = [slice(start, start + _MODEL_ROWS) for start in range(0, max(rows, 1), _MODEL_ROWS)]
+    found = [
+        model("logits", {name: tf.constant(block[part]) for name, block in blocks.items()})
+        for part in parts
+    ]
+    return {task: np.concatenate([values[task] for values in found]) for task in found[0]}
