@@ -1,6 +1,6 @@
 """What a training step costs with large embedding tables: lazy and plain Adam.
 
-    .venv/bin/python -m benchmarks.embeddings --json runs/embeddings.json
+    .venv/bin/python -m benchmarks.embeddings --json runs/bench/embeddings.json
 
 One student with one table of `rows` x 16, trained on batches in memory. Plain Adam takes a dense
 gradient of the whole table and moves all of its rows; the lazy one touches what the batch has.
@@ -8,14 +8,13 @@ gradient of the whole table and moves all of its rows; the lazy one touches what
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import resource
 import statistics
 import time
-from pathlib import Path
 from typing import Any
+
+from benchmarks import result
 
 ROWS = (10_000, 20_000, 50_000, 100_000, 1_000_000, 10_000_000)
 WIDTH = 16
@@ -65,7 +64,7 @@ def measure(rows: int, *, lazy: bool, steps: int) -> dict[str, Any]:
     taken = []
     for number in range(3 + steps):
         started = time.perf_counter()
-        training._step(batches[number % len(batches)])
+        training.step(batches[number % len(batches)])
         if number >= 3:
             taken.append(1000 * (time.perf_counter() - started))
     return {
@@ -81,8 +80,8 @@ def measure(rows: int, *, lazy: bool, steps: int) -> dict[str, Any]:
 def table(results: list[dict[str, Any]]) -> str:
     """The measurements as Markdown, a line for each size."""
     by_size: dict[int, dict[str, float]] = {}
-    for result in results:
-        by_size.setdefault(result["rows"], {})[result["optimizer"]] = result["ms"]
+    for found in results:
+        by_size.setdefault(found["rows"], {})[found["optimizer"]] = found["ms"]
     lines = ["| rows | plain Adam, ms a step | lazy, ms a step | times |", "|---|---|---|---|"]
     for rows, ms in by_size.items():
         lines.append(
@@ -93,20 +92,19 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--json", type=Path)
+    parser = result.parser(__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", help="of the table")
     asked = parser.parse_args()
+    sizes = asked.rows or ((10_000, 1_000_000) if asked.small else ROWS)
+    steps = 4 * asked.runs
     results = []
-    for rows in asked.rows:
+    for rows in sizes:
         for lazy in (True, False):
-            results.append(measure(rows, lazy=lazy, steps=asked.steps))
+            results.append(measure(rows, lazy=lazy, steps=steps))
             gc.collect()
-    if asked.json is not None:
-        asked.json.parent.mkdir(parents=True, exist_ok=True)
-        asked.json.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    lazy_ms, plain_ms = (r["ms"] for r in results[-2:])
+    found = {"ratio_plain_to_lazy": plain_ms / lazy_ms, "rows": sizes[-1], "results": results}
+    result.show(found, table(results), asked.json)
 
 
 if __name__ == "__main__":

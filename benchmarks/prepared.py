@@ -83,11 +83,11 @@ def _config(place: Path) -> RunConfig:
 
 
 def _make(place: Path, rows: int, config: RunConfig) -> None:
+    from benchmarks.students import begin_teacher
     from tfx_distill.datasets import simulator
     from tfx_distill.pipeline import graph, local_runner, session
     from tfx_distill.trainer import export, feature_table
     from tfx_distill.trainer.job import TrainingJob
-    from tfx_distill.trainer.training import Training
 
     simulator.write(
         place / "data", simulator.SimulatorConfig(spans=1, examples_per_span=rows * 5 // 4)
@@ -114,14 +114,7 @@ def _make(place: Path, rows: int, config: RunConfig) -> None:
         asked = {"model": model, "training": {"epochs": 1}}
         teacher = RunConfig.model_validate(config.model_dump() | {"teacher": asked})
         job = TrainingJob.of_teacher(teacher)
-        training = Training(
-            job.title,
-            seed=job.seed,
-            features=job.features,
-            model=job.model,
-            heads=job.heads,
-            training=job.training,
-        )
+        training = begin_teacher(teacher)
         training.fit(some, span=0, epochs=1)
         folder = place / "teachers" / str(number) / SERVING
         graph_folder = str(found["transform_graph"])

@@ -1,4 +1,4 @@
-"""Timing several ways of doing one thing in turns, so that a slow moment of the machine hits all."""
+"""Timing several ways of doing one thing in turns: a slow moment of the machine hits them all."""
 
 from __future__ import annotations
 

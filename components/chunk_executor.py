@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tfx.types.standard_component_specs import (
 )
 from tfx.utils import json_utils
 
+from tfx_distill.components import spark_workers
 from tfx_distill.components.artifacts import read_snapshots
 from tfx_distill.components.code_version import code_version
 from tfx_distill.components.lineage_properties import (
@@ -73,8 +75,10 @@ class ChunkExecutor(trainer_executor.GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> Any:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        window = _window(input_dict, _job(exec_properties))
-        fn_args.custom_config[run.CHUNKS] = chunks.to_json(window)
+        job = _job(exec_properties)
+        fn_args.custom_config[run.CHUNKS] = chunks.to_json(_window(input_dict, job))
+        if job.spark is not None:
+            fn_args.custom_config[run.LAUNCH] = partial(spark_workers.train, job.spark)
         return fn_args
 
 

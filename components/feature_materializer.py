@@ -15,12 +15,13 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
+from tfx_distill.components import engines
+from tfx_distill.components.feature_shards import FeatureShards
 from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH, WATERMARK
-from tfx_distill.datasets.example_shards import read_shard
+from tfx_distill.components.shard_work import Shard
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, RunConfig, Section, TaskConfig
 from tfx_distill.trainer import feature_table
-from tfx_distill.trainer.materialize import Materializer
 
 
 class MaterializerConfig(Section):
@@ -41,12 +42,13 @@ def FeatureMaterializer(  # noqa: N802
     transform_graph: InputArtifact[standard_artifacts.TransformGraph],
     features: OutputArtifact[standard_artifacts.Examples],
     config: Parameter[str],
+    spark: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Writes the feature table: transformed features and hard labels of every example.
 
-    The Beam element is an example shard: it is read, transformed and written in record batches,
-    and is the unit of a retry.
+    An example shard is read, transformed and written in record batches; it is the element of Beam,
+    the task of Spark, and the unit of a retry.
 
     Args:
       examples: From SpanExampleGen.
@@ -54,6 +56,7 @@ def FeatureMaterializer(  # noqa: N802
       features: Output: `Split-<split>/part-*.arrow`, see `trainer.feature_table`. Keeps the span
         and the `watermark` of the examples, and names its `transform_graph`.
       config: A `MaterializerConfig` as JSON.
+      spark: The engine, from `engines.parameter`; Beam if empty.
       beam_pipeline: Given by TFX.
 
     Example:
@@ -63,20 +66,25 @@ def FeatureMaterializer(  # noqa: N802
           config=MaterializerConfig.of(run_config).model_dump_json(),
       )
     """
+    settings = MaterializerConfig.model_validate_json(config)
+    work = FeatureShards(transform_graph.uri, settings.features, settings.tasks, into=features.uri)
     shards = [
-        (
-            str(file),
-            str(Path(features.uri) / f"Split-{split}" / f"{file.stem}{feature_table.SUFFIX}"),
-        )
+        Shard(str(file), split, file.stem)
         for split in columns.SPLITS
         for file in sorted((Path(examples.uri) / f"Split-{split}").glob("*.parquet"))
     ]
-    with beam_pipeline as pipeline:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(shards, reshuffle=False)
-            | "Materialize" >> beam.ParDo(_MaterializeShard(transform_graph.uri, config))
-        )
+    notes = engines.run(
+        work,
+        shards,
+        spark=spark,
+        beam_pipeline=beam_pipeline,
+        notes=Path(features.uri) / "notes",
+    )
+    # What a killed attempt left behind: the names and bytes of the table are its identity.
+    written = {note.path for note in notes}
+    for file in Path(features.uri).rglob("*"):
+        if file.is_file() and str(file) not in written:
+            file.unlink()
     features.split_names = artifact_utils.encode_split_names(list(columns.SPLITS))
     features.span = examples.span
     features.version = 0
@@ -84,22 +92,3 @@ def FeatureMaterializer(  # noqa: N802
     features.set_string_custom_property(TRANSFORM_GRAPH, transform_graph.uri)
     for name in (WATERMARK, "rows_train", "rows_eval"):
         features.set_int_custom_property(name, examples.get_int_custom_property(name))
-
-
-class _MaterializeShard(beam.DoFn):
-    """Reads one example shard and writes one shard of the feature table."""
-
-    def __init__(self, transform_graph: str, config: str) -> None:
-        self._transform_graph, self._config = transform_graph, config
-
-    def setup(self) -> None:
-        """Loads the Transform graph once per worker."""
-        config = MaterializerConfig.model_validate_json(self._config)
-        self._materializer = Materializer(self._transform_graph, config.features, config.tasks)
-
-    def process(self, shard: tuple[str, str]) -> None:
-        """Transforms one shard."""
-        source, target = shard
-        with feature_table.Writer(Path(target)) as writer:
-            for batch in self._materializer.rows(read_shard(source)):
-                writer.write(batch)

@@ -12,6 +12,7 @@ from tfx_distill.labels.join import LabelJoiner
 from tfx_distill.labels.quality import Quality, QualityMeter
 from tfx_distill.labels.shard import shard_of
 from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.labels.storage import source
 from tfx_distill.schema import columns
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.config import TaskConfig
@@ -47,7 +48,7 @@ def measure(
             examples = feature_table.read(shard, wanted)
             if shard.stem not in by_shard:
                 continue
-            table = pq.read_table(by_shard[shard.stem], columns=list(names.values()))
+            table = pq.read_table(source(by_shard[shard.stem]), columns=list(names.values()))
             labels = {task: table[column].to_numpy() for task, column in names.items()}
             hard = {
                 task: (examples[columns.label(task)], examples[columns.weight(task)])
@@ -67,5 +68,5 @@ def measure(
 
 def _shared(snapshot: Snapshot, kinds: Mapping[str, str]) -> dict[str, str]:
     """The tasks that the labels of a snapshot also hold."""
-    held = pq.read_schema(snapshot.files("eval")[0]).names
+    held = pq.read_schema(source(snapshot.files("eval")[0])).names
     return {task: kind for task, kind in kinds.items() if columns.teacher_label(task, kind) in held}

@@ -6,8 +6,7 @@ This module has no deferred annotations: TFX reads those of a component function
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,28 +22,26 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from tfx_distill.components import label_quality
+from tfx_distill.components import engines, label_quality
 from tfx_distill.components.artifacts import (
     TeacherLabels,
     fingerprint,
     publish,
     read_snapshots,
 )
+from tfx_distill.components.label_shards import LabelShards, Plan
 from tfx_distill.components.lineage_properties import SPAN, TRANSFORM_GRAPH, WATERMARK
-from tfx_distill.datasets.example_shards import read_shard
+from tfx_distill.components.shard_work import Shard
 from tfx_distill.labels.commit import commit, find
-from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.quality import breaches
-from tfx_distill.labels.shard import LabelShard, LabelShardWriter
 from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.labels.storage import absolute, storage_of
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, LabelWatch, RunConfig, Section, TaskConfig
-from tfx_distill.schema.errors import LabelError, LabelsRefused, ModelError
+from tfx_distill.schema.errors import LabelsRefused, ModelError
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.folds import fold_models
-from tfx_distill.trainer.materialize import Materializer
-from tfx_distill.trainer.teacher import Teacher
 
 TEACHER_DIGITS = 16
 """Digits of the teacher's fingerprint that name its partition of the label table."""
@@ -67,16 +64,11 @@ class LabelerConfig(Section):
     def of(cls, run: RunConfig) -> "LabelerConfig":
         """The parts of this run."""
         return cls(
-            table=str(run.label_table.absolute()),
+            table=absolute(run.label_table),
             features=run.features,
             tasks=run.tasks,
             watch=run.labels.watch,
         )
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """Kind of each task."""
-        return {task.name: task.kind for task in self.tasks}
 
 
 @component(use_beam=True)
@@ -89,6 +81,7 @@ def TeacherLabeler(  # noqa: N802
     model_blessing: InputArtifact[standard_artifacts.ModelBlessing] = None,
     examples: InputArtifact[standard_artifacts.Examples] = None,
     previous: InputArtifact[TeacherLabels] = None,
+    spark: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Labels both splits with a blessed teacher and commits the labels in one transaction.
@@ -113,6 +106,7 @@ def TeacherLabeler(  # noqa: N802
         another Transform graph labels these, through its own graph.
       previous: Labels of the span before: where another teacher labelled examples that are
         labelled again now, the two are compared.
+      spark: The engine, from `engines.parameter`; Beam if empty.
       beam_pipeline: Given by TFX.
 
     Raises:
@@ -132,7 +126,7 @@ def TeacherLabeler(  # noqa: N802
     """
     _require_blessed(model, model_blessing)
     settings = LabelerConfig.model_validate_json(config)
-    plan = _Plan.of(model, features, transform_graph, examples, config)
+    plan = _plan(model, features, transform_graph, examples)
     watermark = model.get_custom_property(WATERMARK)
     provenance = Provenance(
         teacher_version=str(model.id),
@@ -147,10 +141,30 @@ def TeacherLabeler(  # noqa: N802
         _log.warning("Labels reused: %s holds those of this teacher for these examples.", snapshot)
         files = {split: snapshot.files(split) for split in columns.SPLITS}
     else:
-        shards = _label(plan, features, teacher_labels, config, beam_pipeline)
-        root = Path(settings.table)
+        work = LabelShards(
+            plan,
+            table=settings.table,
+            teacher=plan.fingerprint[:TEACHER_DIGITS],
+            span=features.span,
+            features=settings.features,
+            tasks=settings.tasks,
+            scored_at=datetime.now(timezone.utc),
+        )
+        notes = engines.run(
+            work,
+            [
+                Shard(str(file), split, file.stem)
+                for split in columns.SPLITS
+                for file in feature_table.shards(features.uri, split)
+            ],
+            spark=spark,
+            beam_pipeline=beam_pipeline,
+            notes=Path(teacher_labels.uri) / "notes",
+        )
+        shards = [work.label_shard(note) for note in notes]
+        root = storage_of(settings.table)
         files = {
-            split: [str(root / s.path) for s in shards if s.partition.split == split and s.rows]
+            split: [root.name(s.path) for s in shards if s.partition.split == split and s.rows]
             for split in columns.SPLITS
         }
     quality = label_quality.measure(
@@ -210,121 +224,24 @@ def _other(labels: Any, teacher: str) -> Snapshot | None:
     return None if snapshot.teacher == teacher[:TEACHER_DIGITS] else snapshot
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which model labels what.
-
-    Attributes:
-      model: Folder of the teacher's SavedModel.
-      folds: Folders of its fold models, if they are to label.
-      graph: The teacher's own Transform graph, where the feature table was made by another one.
-      examples: Folder of the ingested examples, for that case.
-      fingerprint: Digest of all models that label.
-    """
-
-    model: str
-    folds: tuple[str, ...]
-    graph: str | None
-    examples: str | None
-    fingerprint: str
-
-    @classmethod
-    def of(
-        cls, model: Any, features: Any, transform_graph: Any, examples: Any, config: str
-    ) -> "_Plan":
-        serving = path_utils.serving_model_path(model.uri)
-        trained = model.get_string_custom_property(TRANSFORM_GRAPH)
-        foreign = bool(trained) and trained != transform_graph.uri
-        if foreign and examples is None:
-            raise ValueError("a teacher of another Transform graph needs the examples")
-        # Only where the teacher has seen what it labels.
-        seen = model.get_custom_property(SPAN) == features.span
-        folds = tuple(map(str, fold_models(model.uri))) if seen else ()
-        digest = fingerprint(serving)
-        if folds:
-            parts = [digest, *(fingerprint(fold) for fold in folds)]
-            digest = hashlib.sha256("".join(parts).encode()).hexdigest()
-        return cls(
-            model=serving,
-            folds=folds,
-            graph=trained if foreign else None,
-            examples=examples.uri if foreign else None,
-            fingerprint=digest,
-        )
-
-
-def _label(
-    plan: _Plan, features: Any, teacher_labels: Any, config: str, beam_pipeline: Any
-) -> list[LabelShard]:
-    """Labels every shard of the feature table, by Beam; nothing is visible yet."""
-    scored_at = datetime.now(timezone.utc)
-    tasks = [
-        (Partition(plan.fingerprint[:TEACHER_DIGITS], features.span, split), str(file))
-        for split in columns.SPLITS
-        for file in feature_table.shards(features.uri, split)
-    ]
-    finished = Path(teacher_labels.uri) / "shards"
-    with beam_pipeline as pipeline:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(tasks, reshuffle=False)
-            | "Label" >> beam.ParDo(_LabelShard(plan, config, scored_at, str(finished)))
-        )
-    shards = [_read_note(note) for note in sorted(finished.glob("*.json"))]
-    if len(shards) != len(tasks):
-        raise LabelError(
-            str(finished),
-            got=f"{len(shards)} labelled shards",
-            expected=f"{len(tasks)}, one for each shard of the examples",
-            fix="Check that all Beam workers write to this folder; then run again.",
-        )
-    return shards
-
-
-class _LabelShard(beam.DoFn):
-    """Labels one shard of the feature table: one label file, and a note of it for the driver.
-
-    Notes are files because a Beam runner hands results back to the driver only through storage.
-    """
-
-    def __init__(self, plan: _Plan, config: str, scored_at: datetime, notes: str) -> None:
-        self._plan, self._config, self._scored_at, self._notes = plan, config, scored_at, notes
-
-    def setup(self) -> None:
-        """Loads the teacher once per worker."""
-        self._settings = LabelerConfig.model_validate_json(self._config)
-        self._teacher = Teacher(self._plan.model, self._settings.features, self._plan.folds)
-        self._own_graph = None
-        if self._plan.graph is not None:
-            self._own_graph = Materializer(
-                self._plan.graph, self._settings.features, self._settings.tasks
-            )
-
-    def _labels(self, partition: Partition, file: Path) -> Iterator[Any]:
-        if self._own_graph is None:
-            return self._teacher.label(file)
-        folder = Path(str(self._plan.examples)) / f"Split-{partition.split}"
-        raw = read_shard(str(folder / f"{file.stem}.parquet"))
-        return self._teacher.label_rows(self._own_graph.rows(raw))
-
-    def process(self, element: tuple[Partition, str]) -> None:
-        """Labels one shard."""
-        partition, file = element
-        name = Path(file).stem
-        with LabelShardWriter(
-            self._settings.table, partition, name, self._settings.kinds, self._scored_at
-        ) as writer:
-            for ids, labels, missing in self._labels(partition, Path(file)):
-                writer.write(ids, labels, missing)
-        note = Path(self._notes) / f"{partition.split}-{name}.json"
-        note.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = note.with_suffix(".partial")
-        unfinished.write_text(json.dumps(asdict(writer.shard)))
-        unfinished.replace(note)
-
-
-def _read_note(note: Path) -> LabelShard:
-    fields = json.loads(note.read_text())
-    partition = Partition(**fields.pop("partition"))
-    ranges = {name: tuple(values) for name, values in fields.pop("ranges").items()}
-    return LabelShard(partition=partition, ranges=ranges, **fields)
+def _plan(model: Any, features: Any, transform_graph: Any, examples: Any) -> Plan:
+    """Which models label, and through which Transform graph."""
+    serving = path_utils.serving_model_path(model.uri)
+    trained = model.get_string_custom_property(TRANSFORM_GRAPH)
+    foreign = bool(trained) and trained != transform_graph.uri
+    if foreign and examples is None:
+        raise ValueError("a teacher of another Transform graph needs the examples")
+    # Only where the teacher has seen what it labels.
+    seen = model.get_custom_property(SPAN) == features.span
+    folds = tuple(map(str, fold_models(model.uri))) if seen else ()
+    digest = fingerprint(serving)
+    if folds:
+        parts = [digest, *(fingerprint(fold) for fold in folds)]
+        digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return Plan(
+        model=serving,
+        folds=folds,
+        graph=trained if foreign else None,
+        examples=examples.uri if foreign else None,
+        fingerprint=digest,
+    )

@@ -52,7 +52,8 @@ class LogConfig(Section):
     def of(cls, config: RunConfig) -> LogConfig:
         """The part of `config` that concerns the logs."""
         return cls(
-            data=config.data,
+            # Engines make no difference to what is read.
+            data=config.data.model_copy(update={"engine": "beam"}),
             numeric=tuple(f.name for f in config.features.numeric),
             categorical=tuple(f.name for f in config.features.categorical),
             multivalent=tuple(f.name for f in config.features.multivalent),

@@ -132,8 +132,9 @@ def _refuse_paths_elsewhere(config: RunConfig, mounts: list[str]) -> None:
         "data.spans": config.data.spans,
         "root": config.root,
         "push.directory": config.push.directory,
-        "labels.table": str(config.label_table),
     }
+    if "://" not in config.label_table:
+        paths["labels.table"] = config.label_table
     for where, path in paths.items():
         if not any(PurePosixPath(path).is_relative_to(mount) for mount in mounts):
             raise ConfigError(

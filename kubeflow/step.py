@@ -19,7 +19,7 @@ from tfx_distill.kubeflow.finishing import finish
 from tfx_distill.kubeflow.preparation import Plan, Prepared, prepare
 from tfx_distill.kubeflow.records import Failure, Made, Record
 from tfx_distill.pipeline import graph
-from tfx_distill.pipeline.local_runner import Meter
+from tfx_distill.pipeline.meter import Meter
 from tfx_distill.pipeline.report_commands import after_run
 from tfx_distill.pipeline.telling import explained
 from tfx_distill.schema.errors import LabelsRefused, own_error

@@ -9,14 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from deltalake import DeltaTable
-
 from tfx_distill.labels.files import live_files
 from tfx_distill.labels.history import provenance_in
 from tfx_distill.labels.log import newest_first
 from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.snapshot import Snapshot
+from tfx_distill.labels.storage import Storage, storage_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def labellings(table: str | Path) -> list[Labelling]:
     Args:
       table: Folder of the label table; need not exist.
     """
-    return list(_newest_first(Path(table), lambda _: True))[::-1]
+    return list(_newest_first(storage_of(table), lambda _: True))[::-1]
 
 
 def newest(table: str | Path, spans: tuple[int, int], teacher: str | None = None) -> list[Snapshot]:
@@ -67,7 +66,7 @@ def newest(table: str | Path, spans: tuple[int, int], teacher: str | None = None
     """
     first, last = spans
     found: dict[int, Snapshot] = {}
-    for labelling in _newest_first(Path(table), lambda target: first <= target.span <= last):
+    for labelling in _newest_first(storage_of(table), lambda target: first <= target.span <= last):
         source = labelling.provenance
         names = (labelling.teacher, source.teacher_fingerprint, source.teacher_version)
         if labelling.span not in found and teacher in (None, *names):
@@ -75,11 +74,11 @@ def newest(table: str | Path, spans: tuple[int, int], teacher: str | None = None
     return [found[span] for span in sorted(found)]
 
 
-def _newest_first(table: Path, wanted: Callable[[Partition], bool]) -> Iterator[Labelling]:
+def _newest_first(table: Storage, wanted: Callable[[Partition], bool]) -> Iterator[Labelling]:
     """Live labellings of these partitions; reads the log only as far back as they reach."""
-    if not DeltaTable.is_deltatable(str(table)):
+    if not table.is_table():
         return
-    delta = DeltaTable(str(table))
+    delta = table.delta()
     sizes: dict[Partition, int] = defaultdict(int)
     for file in live_files(delta):
         if wanted(file.partition):

@@ -18,6 +18,7 @@ from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShard
 from tfx_distill.labels.snapshot import Snapshot, open_labels
+from tfx_distill.labels.storage import Storage, storage_of
 from tfx_distill.labels.table import open_for
 from tfx_distill.labels.transaction import removal, until_written, write_version
 from tfx_distill.schema import columns
@@ -39,7 +40,7 @@ def commit(
     Memory: 8 bytes for each row of the largest partition, to find duplicate ids.
 
     Args:
-      table: Folder of the label table.
+      table: Folder or `s3://` URL of the label table.
       shards: Finished shards of one teacher and one span, of one or more splits.
       provenance: Where the labels come from; stored in the commit.
       quality: What was measured on the labels, as values that JSON has; stored in the commit.
@@ -51,10 +52,10 @@ def commit(
       ValueError: The shards are of several teachers, spans or sets of tasks, or `quality` holds NaN
         or infinity.
     """
-    table = Path(table)
-    partitions = _by_partition(table, shards)
+    storage = storage_of(table)
+    partitions = _by_partition(storage, shards)
     for group in partitions.values():
-        _refuse_duplicates(table, group)
+        _refuse_duplicates(storage, group)
     first = shards[0]
     teacher, span = first.partition.teacher, first.partition.span
     rows = {
@@ -73,18 +74,18 @@ def commit(
     )
 
     def attempt() -> Snapshot:
-        delta = open_for(table, first.kinds)
-        known = committed(table, delta, provenance.key)
+        delta = open_for(storage, first.kinds)
+        known = committed(storage, delta, provenance.key)
         if known is not None:
             snapshot, splits = known
             if (snapshot.teacher, snapshot.span) == (teacher, span) and rows.keys() <= splits:
                 return snapshot
         # The protocol allows for one version of a transaction id: that of this commit.
         mark = Transaction(transaction_id(provenance.key), delta.version() + 1)
-        version = write_version(delta, _actions(table, delta, partitions), metadata, [mark])
-        return Snapshot(str(table), version, teacher, span)
+        version = write_version(delta, _actions(storage, delta, partitions), metadata, [mark])
+        return Snapshot(storage.table, version, teacher, span)
 
-    return until_written(table, attempt)
+    return until_written(storage, attempt)
 
 
 def find(table: str | Path, key: str) -> Snapshot | None:
@@ -94,18 +95,20 @@ def find(table: str | Path, key: str) -> Snapshot | None:
       table: Folder of the label table; need not exist.
       key: `Provenance.key`.
     """
-    table = Path(table)
-    if not DeltaTable.is_deltatable(str(table)):
+    storage = storage_of(table)
+    if not storage.is_table():
         return None
-    known = committed(table, DeltaTable(str(table)), key)
+    known = committed(storage, storage.delta(), key)
     return known[0] if known else None
 
 
-def _by_partition(table: Path, shards: Sequence[LabelShard]) -> dict[Partition, list[LabelShard]]:
+def _by_partition(
+    table: Storage, shards: Sequence[LabelShard]
+) -> dict[Partition, list[LabelShard]]:
     """The shards with rows, by partition; a partition without rows is there, but empty."""
     if not any(shard.rows for shard in shards):
         raise LabelError(
-            str(table),
+            table.table,
             got="no labels to commit",
             expected="at least one label shard with rows",
             fix="Check that the span has examples.",
@@ -127,7 +130,7 @@ def _by_partition(table: Path, shards: Sequence[LabelShard]) -> dict[Partition, 
 
 
 def _actions(
-    table: Path, delta: DeltaTable, partitions: Mapping[Partition, Sequence[LabelShard]]
+    table: Storage, delta: DeltaTable, partitions: Mapping[Partition, Sequence[LabelShard]]
 ) -> list[AddAction | RemoveAction]:
     """What replaces the files of these partitions by their shards."""
     added = {shard.path: shard for group in partitions.values() for shard in group}
@@ -135,7 +138,7 @@ def _actions(
     return [
         # The protocol forbids to add and remove one path in one commit.
         *(
-            removal(path, _size(table / path), target)
+            removal(path, _size(table, path), target)
             for path, target in live.items()
             if path not in added
         ),
@@ -143,7 +146,7 @@ def _actions(
     ]
 
 
-def _add_action(table: Path, shard: LabelShard) -> AddAction:
+def _add_action(table: Storage, shard: LabelShard) -> AddAction:
     ranges = shard.ranges
     stats = {
         "numRecords": shard.rows,
@@ -151,17 +154,25 @@ def _add_action(table: Path, shard: LabelShard) -> AddAction:
         "maxValues": {column: high for column, (_, high) in ranges.items()},
         "nullCount": dict.fromkeys(ranges, 0),
     }
-    modified = int((table / shard.path).stat().st_mtime * 1000)
+    found = table.status(shard.path)
+    if found is None:
+        raise FileNotFoundError(table.name(shard.path))
     return AddAction(
-        shard.path, shard.size, shard.partition.values, modified, True, json.dumps(stats)
+        shard.path,
+        shard.size,
+        shard.partition.values,
+        int(found.modified * 1000),
+        True,
+        json.dumps(stats),
     )
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
+def _size(table: Storage, path: str) -> int | None:
+    found = table.status(path)
+    return None if found is None else found.size
 
 
-def _refuse_duplicates(table: Path, shards: Sequence[LabelShard]) -> None:
+def _refuse_duplicates(table: Storage, shards: Sequence[LabelShard]) -> None:
     """Refuses a partition with missing or changed files, or with an id that occurs twice."""
     ids = np.empty(sum(shard.rows for shard in shards), np.int64)
     filled = 0
@@ -189,15 +200,14 @@ def _refuse_duplicates(table: Path, shards: Sequence[LabelShard]) -> None:
     )
 
 
-def _ids(table: Path, shard: LabelShard) -> np.ndarray[Any, np.dtype[np.int64]]:
-    path = table / shard.path
-    size = _size(path)
+def _ids(table: Storage, shard: LabelShard) -> np.ndarray[Any, np.dtype[np.int64]]:
+    name, size = table.name(shard.path), _size(table, shard.path)
     if size not in (None, shard.size):
         raise LabelError(
-            str(path),
+            name,
             got=f"{size} bytes",
             expected=f"the {shard.size} bytes that its worker wrote",
             fix="Label the span again.",
         )
-    with open_labels(str(path), [columns.EXAMPLE_ID]) as file:
+    with open_labels(name, [columns.EXAMPLE_ID]) as file:
         return file.read([columns.EXAMPLE_ID])[columns.EXAMPLE_ID].to_numpy()

@@ -47,8 +47,10 @@ def live_files(table: DeltaTable) -> list[LabelFile]:
 
 def files_of(table: DeltaTable, target: Partition) -> list[str]:
     """Files of a partition in the loaded version of a table, as paths relative to the table."""
-    # Both sides spell the table's own folder as a URL does; its files are spelt as they are.
-    root = urlsplit(table.table_uri).path
+    root = table.table_uri
+    if root.startswith("file:"):
+        # Both sides spell the table's own folder as a URL does; its files are spelt as they are.
+        root = urlsplit(root).path
     uris = table.file_uris(
         file_pruning_predicate=[
             (partition.TEACHER, "=", target.teacher),

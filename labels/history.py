@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
@@ -14,6 +12,7 @@ from tfx_distill.labels.log import read_commit
 from tfx_distill.labels.partition import Partition
 from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.snapshot import Snapshot, stored_files
+from tfx_distill.labels.storage import Storage, storage_of
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
 
@@ -24,7 +23,7 @@ def provenance_of(snapshot: Snapshot) -> Provenance:
     Raises:
       LabelError: The version is not a commit of labels.
     """
-    commit = read_commit(Path(snapshot.table), snapshot.version)
+    commit = read_commit(storage_of(snapshot.table), snapshot.version)
     if commit is None or not commit.labels:
         raise LabelError(
             str(snapshot),
@@ -45,11 +44,11 @@ def transaction_id(key: str) -> str:
     return f"tfx-distill/labels/{key}"
 
 
-def committed(table: Path, delta: DeltaTable, key: str) -> tuple[Snapshot, set[str]] | None:
+def committed(table: Storage, delta: DeltaTable, key: str) -> tuple[Snapshot, set[str]] | None:
     """The newest readable commit with this content key, and the splits that it is about.
 
     Args:
-      table: Folder of the label table.
+      table: Storage of the label table.
       delta: Its newest version, loaded.
       key: `Provenance.key`.
     """
@@ -59,11 +58,11 @@ def committed(table: Path, delta: DeltaTable, key: str) -> tuple[Snapshot, set[s
     if version is None or commit is None or not commit.labels:
         return None
     rows: dict[Split, int] = commit.metadata["rows"]
-    snapshot = Snapshot(str(table), version, commit.metadata["teacher"], commit.metadata["span"])
+    snapshot = Snapshot(table.table, version, commit.metadata["teacher"], commit.metadata["span"])
     for split in (split for split in rows if rows[split]):
         # Files of expired labels may still lie there, until they are vacuumed.
         if not files_of(delta, Partition(snapshot.teacher, snapshot.span, split)):
             return None
-        if not all(os.path.exists(path) for path in stored_files(snapshot, split)):
+        if not table.holds(stored_files(snapshot, split)):
             return None
     return snapshot, set(rows)

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from tfx_distill.labels.storage import Storage
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 
@@ -44,7 +45,7 @@ class Commit:
         return self.metadata.get("expired_span")
 
 
-def read_commit(table: Path, version: int) -> Commit | None:
+def read_commit(table: Storage, version: int) -> Commit | None:
     """One commit, or None if there is no file of it."""
     for action in _actions(table, version, "commitInfo"):
         metadata: dict[str, Any] = {}
@@ -57,7 +58,7 @@ def read_commit(table: Path, version: int) -> Commit | None:
     return None
 
 
-def newest_first(table: Path, newest: int, oldest: int = 0) -> Iterator[Commit]:
+def newest_first(table: Storage, newest: int, oldest: int = 0) -> Iterator[Commit]:
     """The commits from version `newest` down to `oldest`; those without a file are left out."""
     for version in range(newest, oldest - 1, -1):
         commit = read_commit(table, version)
@@ -65,25 +66,25 @@ def newest_first(table: Path, newest: int, oldest: int = 0) -> Iterator[Commit]:
             yield commit
 
 
-def versions(table: Path) -> list[int]:
+def versions(table: Storage) -> list[int]:
     """Numbers of the versions that have a file in the log, in order."""
-    names = (_COMMIT.fullmatch(path.name) for path in (table / "_delta_log").glob("*.json"))
+    names = map(_COMMIT.fullmatch, table.log_names())
     return sorted(int(name.group(1)) for name in names if name)
 
 
-def named_files(table: Path, version: int) -> Iterator[str]:
+def named_files(table: Storage, version: int) -> Iterator[str]:
     """Files that one commit adds, as paths relative to the table."""
     for action in _actions(table, version, "add"):
         yield unquote(action["path"])
 
 
-def added_files(table: Path, version: int) -> Iterator[tuple[str, int]]:
+def added_files(table: Storage, version: int) -> Iterator[tuple[str, int]]:
     """Files that a commit of labels adds, as paths relative to the table, each with its rows."""
     for action in _actions(table, version, "add"):
         yield unquote(action["path"]), json.loads(action["stats"])["numRecords"]
 
 
-def expired_span(table: Path, *, since: int = 0) -> int | None:
+def expired_span(table: Storage, *, since: int = 0) -> int | None:
     """Last span whose labels were expired by a commit after version `since`, if any."""
     known = versions(table)
     if not known:
@@ -94,12 +95,9 @@ def expired_span(table: Path, *, since: int = 0) -> int | None:
     )
 
 
-def _actions(table: Path, version: int, kind: str) -> Iterator[dict[str, Any]]:
-    try:
-        text = (table / "_delta_log" / f"{version:020d}.json").read_text()
-    except FileNotFoundError:
-        return
-    for line in text.splitlines():
+def _actions(table: Storage, version: int, kind: str) -> Iterator[dict[str, Any]]:
+    text = table.read_log(f"{version:020d}.json")
+    for line in (text or "").splitlines():
         # Most lines are of another kind: they need no parsing.
         if f'"{kind}"' in line:
             action = json.loads(line).get(kind)

@@ -6,21 +6,19 @@ readable, and the next run does what is left.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-
-from deltalake import DeltaTable
 
 from tfx_distill.labels import partition
 from tfx_distill.labels.files import live_files
 from tfx_distill.labels.log import named_files, newest_first, versions
 from tfx_distill.labels.shard import PARTIAL, SUFFIX
+from tfx_distill.labels.storage import LOG, Storage, StoredFile, problem, storage_of
 from tfx_distill.labels.transaction import removal, until_written, write_version
 from tfx_distill.schema.errors import EnvironmentProblem, LabelError
 
@@ -86,14 +84,14 @@ def expire(table: str | Path, keep_spans: int, newest_span: int) -> Expired:
     """
     if keep_spans < 1:
         raise ValueError(f"keep_spans is {keep_spans}")
-    table = Path(table)
+    storage = storage_of(table)
     last = newest_span - keep_spans
     metadata = json.dumps(
         {"expired_span": last, "keep_spans": keep_spans, "newest_span": newest_span}
     )
 
     def attempt() -> Expired:
-        delta = DeltaTable(str(table))
+        delta = storage.delta()
         old = [file for file in live_files(delta) if file.partition.span <= last]
         if old:
             removals = [removal(file.path, file.size, file.partition) for file in old]
@@ -104,9 +102,9 @@ def expire(table: str | Path, keep_spans: int, newest_span: int) -> Expired:
             bytes=sum(file.size for file in old),
         )
 
-    if not DeltaTable.is_deltatable(str(table)):
+    if not storage.is_table():
         return Expired(0, 0, 0)
-    return until_written(table, attempt)
+    return until_written(storage, attempt)
 
 
 def vacuum(table: str | Path, *, older_than: timedelta = _DAY, dry_run: bool = False) -> Vacuumed:
@@ -125,32 +123,31 @@ def vacuum(table: str | Path, *, older_than: timedelta = _DAY, dry_run: bool = F
       LabelError: The log lacks a version, so that it does not name all files.
       EnvironmentProblem: A file cannot be deleted; those before it are.
     """
-    table = Path(table)
-    if not DeltaTable.is_deltatable(str(table)):
+    storage = storage_of(table)
+    if not storage.is_table():
         return Vacuumed((), 0)
     # The folder is listed before the log is read: what is committed in between is named there. And
     # the log is read before its newest version: what is labelled in between is live there.
-    found, folders = _listed(table)
-    named, expiries = _logged(table)
-    live = {file.partition.span for file in live_files(DeltaTable(str(table)))}
+    found, folders = storage.listed(f"{partition.TEACHER}=")
+    named, expiries = _logged(storage)
+    live = {file.partition.span for file in live_files(storage.delta())}
     untouched = time.time() - older_than.total_seconds()
     unneeded: dict[str, int] = {}
-    for path, (span, status) in found.items():
-        left_alone = status.st_mtime < untouched
-        if path not in named:
+    for file, span in _of_spans(found):
+        left_alone = file.modified < untouched
+        if file.path not in named:
             deletable = left_alone
         else:
             expired = [at for last, at in expiries if span <= last and span not in live]
-            deletable = bool(expired) and (left_alone or status.st_mtime < min(expired))
+            deletable = bool(expired) and (left_alone or file.modified < min(expired))
         if deletable:
-            unneeded[path] = status.st_size
+            unneeded[file.path] = file.size
     if not dry_run:
         for path in sorted(unneeded):
-            _delete(table / path)
+            _delete(storage, path)
         # Deepest first; a folder with files in it stays.
         for folder in (folder for folder, changed in folders if changed < untouched):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+            storage.remove_if_empty(folder)
     return Vacuumed(tuple(sorted(unneeded)), sum(unneeded.values()))
 
 
@@ -167,58 +164,37 @@ def compact(table: str | Path) -> Compacted:
     Raises:
       EnvironmentProblem: Merged files or the commit cannot be written.
     """
-    table = Path(table)
+    storage = storage_of(table)
 
     def attempt() -> Compacted:
         # Unlike an append, this notices others that replaced or removed the same files, and
         # yields; commits of other partitions are no reason to merge again.
-        metrics = DeltaTable(str(table)).optimize.compact()
+        metrics = storage.delta().optimize.compact()
         return Compacted(metrics["numFilesRemoved"], metrics["numFilesAdded"])
 
-    if not DeltaTable.is_deltatable(str(table)):
+    if not storage.is_table():
         return Compacted(0, 0)
-    done = until_written(table, attempt)
-    until_written(table, DeltaTable(str(table)).create_checkpoint)
+    done = until_written(storage, attempt)
+    until_written(storage, storage.delta().create_checkpoint)
     return done
 
 
-def _listed(
-    table: Path,
-) -> tuple[dict[str, tuple[int, os.stat_result]], list[tuple[Path, float]]]:
-    """What lies in the folders of partitions.
-
-    Returns:
-      Label files by path relative to the table, each with its span and status; and the folders,
-      deepest first, each with the time of its last change.
-    """
-    files: dict[str, tuple[int, os.stat_result]] = {}
-    folders: list[tuple[Path, float]] = []
-    # Not with pathlib, which takes several times as long for a million files.
-    for folder, below, names in os.walk(table):
-        path = os.path.relpath(folder, table)
-        if path == os.curdir:
-            below[:] = [name for name in below if name.startswith(f"{partition.TEACHER}=")]
-            continue
-        # Others delete here, too.
-        with contextlib.suppress(FileNotFoundError):
-            folders.append((Path(folder), os.stat(folder).st_mtime))
-        span = _FOLDER.fullmatch(path)
-        if span is None:
-            continue
-        for name in names:
-            if name.endswith((SUFFIX, PARTIAL)):
-                with contextlib.suppress(FileNotFoundError):
-                    files[f"{path}/{name}"] = int(span[1]), os.stat(f"{folder}/{name}")
-    return files, folders[::-1]
+def _of_spans(files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, int]]:
+    """Those that are label files, finished or not, each with its span."""
+    for file in files:
+        folder, _, name = file.path.rpartition("/")
+        span = _FOLDER.fullmatch(folder)
+        if span is not None and name.endswith((SUFFIX, PARTIAL)):
+            yield file, int(span[1])
 
 
-def _logged(table: Path) -> tuple[set[str], list[tuple[int, float]]]:
+def _logged(table: Storage) -> tuple[set[str], list[tuple[int, float]]]:
     """All files that a version names; and the last span of each expiry, with its time."""
     known = versions(table)
     gaps = sorted(set(range(known[-1] + 1)) - set(known)) if known else [0]
     if gaps:
         raise LabelError(
-            str(table / "_delta_log"),
+            table.name(LOG),
             got=f"no file of version {gaps[0]}",
             expected="a file of each version: without them, files that snapshots read look unused",
             fix="Restore the files of the log, or leave the label table as it is.",
@@ -233,13 +209,12 @@ def _logged(table: Path) -> tuple[set[str], list[tuple[int, float]]]:
     return named, expiries
 
 
-def _delete(path: Path) -> None:
+def _delete(table: Storage, path: str) -> None:
     try:
-        # Another vacuum may have been here.
-        path.unlink(missing_ok=True)
+        table.delete(path)
     except OSError as error:
-        raise EnvironmentProblem(
-            str(path),
+        raise problem(table.table, error) or EnvironmentProblem(
+            table.name(path),
             got=str(error),
             expected="a label file that can be deleted",
             fix="Correct its permissions, then run again; what is left is readable.",

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfx_distill.labels.partition import Partition, require_path_safe
+from tfx_distill.labels.storage import problem, storage_of
 from tfx_distill.schema import columns
 from tfx_distill.schema.errors import EnvironmentProblem, LabelError
 
@@ -81,7 +82,7 @@ class LabelShardWriter:
       shard = writer.shard
 
     Args:
-      table: Folder of the label table; need not exist yet.
+      table: Folder or `s3://` URL of the label table; need not exist yet.
       partition: Where the rows belong.
       name: Name of the example shard.
       kinds: Kind of each task, `binary` or `regression`.
@@ -100,13 +101,13 @@ class LabelShardWriter:
         require_path_safe(name, "example shard")
         if scored_at.tzinfo is None:
             raise ValueError("scored_at needs a time zone")
-        self._table = Path(table)
+        self._table = storage_of(table)
         self._partition = partition
         self._name = name
         self._kinds = dict(kinds)
         self._schema = columns.label_table(self._kinds)
         self._scored_at = pa.scalar(scored_at, self._schema.field(columns.SCORED_AT).type)
-        self._partial = self._table / partition.folder / f"{name}-{uuid4().hex}{PARTIAL}"
+        self._partial = self._table.scratch(partition.folder) / f"{name}-{uuid4().hex}{PARTIAL}"
         self._rows = 0
         self._ranges: dict[str, tuple[Any, Any]] = {}
         self._writer: pq.ParquetWriter | None = None
@@ -214,7 +215,7 @@ class LabelShardWriter:
         if self._rows:
             file = f"{self._name}-{_digest(self._partial)[:_DIGEST_DIGITS]}{SUFFIX}"
             path, size = f"{self._partition.folder}/{file}", self._partial.stat().st_size
-            os.replace(self._partial, self._partial.with_name(file))
+            self._table.publish(self._partial, path)
         self._shard = LabelShard(
             partition=self._partition,
             name=self._name,
@@ -244,7 +245,7 @@ class LabelShardWriter:
         )
 
     def _storage_problem(self, error: OSError) -> EnvironmentProblem:
-        where = f"{self._table} ({self._partition}, example shard {self._name})"
+        where = f"{self._table.table} ({self._partition}, example shard {self._name})"
         kept = "Labels that were committed before are not affected."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             folder = next(p for p in (self._partial, *self._partial.parents) if p.is_dir())
@@ -255,7 +256,7 @@ class LabelShardWriter:
                 expected="room for the label file",
                 fix=f"Free space or raise the quota there, then run again. {kept}",
             )
-        return EnvironmentProblem(
+        return problem(where, error) or EnvironmentProblem(
             where,
             got=str(error),
             expected="a folder that can be written to",

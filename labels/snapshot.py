@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from tfx_distill.labels.files import files_of
 from tfx_distill.labels.log import added_files, expired_span, read_commit
 from tfx_distill.labels.partition import Partition
+from tfx_distill.labels.storage import problem, source, storage_of
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
 
@@ -28,7 +26,7 @@ class Snapshot:
     """Labels of one teacher for one span, which later commits do not change.
 
     Attributes:
-      table: Folder of the label table.
+      table: Folder or URL of the label table.
       version: Version of the table.
       teacher: Partition of the teacher.
       span: Partition of the span.
@@ -49,7 +47,7 @@ class Snapshot:
         return cls(**json.loads(text))
 
     def files(self, split: Split) -> list[str]:
-        """Absolute paths of the label files of a split, sorted.
+        """Full names of the label files of a split, sorted: absolute paths, or URLs.
 
         Raises:
           LabelError: This version of the table cannot be read any more, its labels have expired, or
@@ -81,7 +79,7 @@ def read(
 
 
 def files_by_snapshot(snapshots: Sequence[Snapshot], split: Split) -> list[list[str]]:
-    """Absolute paths of the label files of a split, by snapshot, the last snapshot first.
+    """Full names of the label files of a split, by snapshot, the last snapshot first.
 
     Those of a snapshot are sorted; a file of several snapshots is only in the last one's.
 
@@ -93,10 +91,12 @@ def files_by_snapshot(snapshots: Sequence[Snapshot], split: Split) -> list[list[
     seen: set[str] = set()
     for snapshot in reversed(snapshots):
         files = stored_files(snapshot, split)
-        if not all(os.path.exists(path) for path in files):
+        table = storage_of(snapshot.table)
+        if not table.holds(files):
             _refuse_expired(snapshot)
-        groups.append([path for path in files if path not in seen])
-        seen.update(files)
+        names = [table.name(path) for path in files]
+        groups.append([name for name in names if name not in seen])
+        seen.update(names)
     if not seen:
         raise LabelError(
             f"{named(snapshots)}, split {split}",
@@ -108,7 +108,9 @@ def files_by_snapshot(snapshots: Sequence[Snapshot], split: Split) -> list[list[
 
 
 def stored_files(snapshot: Snapshot, split: Split) -> list[str]:
-    """Absolute paths of a split's label files, sorted, as the log names them: they may be gone.
+    """A split's label files, relative to the table, sorted, as the log names them.
+
+    They may be gone.
 
     Raises:
       LabelError: This version of the table cannot be read any more.
@@ -117,16 +119,15 @@ def stored_files(snapshot: Snapshot, split: Split) -> list[str]:
     try:
         files = _files_of_commit(snapshot, target)
         if files is None:
-            files = files_of(DeltaTable(snapshot.table, version=snapshot.version), target)
+            files = files_of(storage_of(snapshot.table).delta(snapshot.version), target)
     except (DeltaError, OSError) as error:
-        raise LabelError(
+        raise problem(snapshot.table, error) or LabelError(
             str(snapshot),
             got=" ".join(str(error).split()),
             expected="a readable version of a label table",
             fix="Restore the table and its log, or label the span again.",
         ) from error
-    root = os.path.abspath(snapshot.table)
-    return [os.path.join(root, path) for path in sorted(files)]
+    return sorted(files)
 
 
 def _files_of_commit(snapshot: Snapshot, target: Partition) -> list[str] | None:
@@ -135,7 +136,7 @@ def _files_of_commit(snapshot: Snapshot, target: Partition) -> list[str] | None:
     Most do. That is one small file to read, while a version is loaded from the log of the whole
     table: a tenth of a second after a thousand commits.
     """
-    table = Path(snapshot.table)
+    table = storage_of(snapshot.table)
     commit = read_commit(table, snapshot.version)
     if commit is None or not commit.labels:
         return None
@@ -159,7 +160,7 @@ def named(snapshots: Sequence[Snapshot]) -> str:
 
 def _refuse_expired(snapshot: Snapshot) -> None:
     """Explains files that are gone on purpose; gone in another way, whoever opens them says so."""
-    last = expired_span(Path(snapshot.table), since=snapshot.version)
+    last = expired_span(storage_of(snapshot.table), since=snapshot.version)
     if last is None or last < snapshot.span:
         return
     raise LabelError(
@@ -178,7 +179,7 @@ def open_labels(
     """A label file that is known to hold `columns`, open for as long as the `with` block.
 
     Args:
-      path: The file.
+      path: Full name of the file.
       columns: Columns that it must have.
       snapshot: Whose file it is, if of any: it may expire while it is read.
 
@@ -187,7 +188,7 @@ def open_labels(
         lacks a column.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(source(path)) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise LabelError(
@@ -200,7 +201,7 @@ def open_labels(
     except (OSError, pa.ArrowException) as error:
         if snapshot is not None and isinstance(error, FileNotFoundError):
             _refuse_expired(snapshot)
-        raise LabelError(
+        raise problem(path, error) or LabelError(
             path,
             got=" ".join(str(error).split()),
             expected="a Parquet file of the label table",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow as pa
 from deltalake import DeltaTable, Field, Schema
 from deltalake.exceptions import DeltaError
@@ -11,6 +9,7 @@ from deltalake.schema import PrimitiveType
 from deltalake.transaction import CommitProperties
 
 from tfx_distill.labels import partition
+from tfx_distill.labels.storage import Storage
 from tfx_distill.schema import columns
 from tfx_distill.schema.errors import LabelError
 
@@ -28,30 +27,33 @@ _DELTA_TYPES = {
 }
 
 
-def open_for(table: Path, kinds: dict[str, str]) -> DeltaTable:
+def open_for(table: Storage, kinds: dict[str, str]) -> DeltaTable:
     """The table, with columns for these tasks; created if need be.
 
     Raises:
       CommitFailedError: Another writer changed the table at the same time; try again.
       LabelError: The folder holds another kind of table.
+      EnvironmentProblem: The store cannot be used.
     """
     wanted = _fields(kinds)
-    if not DeltaTable.is_deltatable(str(table)):
+    if not table.is_table():
+        table.require_atomic_commits()
         try:
             DeltaTable.create(
-                str(table),
+                table.table,
                 Schema(wanted),
                 mode="error",
                 partition_by=list(partition.COLUMNS),
                 configuration=_CONFIGURATION,
                 # A retry would create the table a second time, at version 1.
                 commit_properties=CommitProperties(max_commit_retries=0),
+                storage_options=table.options,
             )
         except DeltaError:
             # Unless another writer created it in the meantime.
-            if not DeltaTable.is_deltatable(str(table)):
+            if not table.is_table():
                 raise
-    delta = DeltaTable(str(table))
+    delta = table.delta()
     partitioned = delta.metadata().partition_columns
     if partitioned != list(partition.COLUMNS):
         raise _another_table(
@@ -67,7 +69,7 @@ def open_for(table: Path, kinds: dict[str, str]) -> DeltaTable:
         # Teachers of other tasks share the table. A commit of its own, since only an overwriting
         # one could also add columns; until the labels follow, readers see a column of nulls.
         delta.alter.add_columns(new)
-        delta = DeltaTable(str(table))
+        delta = table.delta()
     return delta
 
 
@@ -84,9 +86,9 @@ def _fields(kinds: dict[str, str]) -> list[Field]:
     ]
 
 
-def _another_table(table: Path, got: str, expected: str) -> LabelError:
+def _another_table(table: Storage, got: str, expected: str) -> LabelError:
     return LabelError(
-        str(table),
+        table.table,
         got=got,
         expected=expected,
         fix="That folder holds another table: set labels.table to a folder of its own.",

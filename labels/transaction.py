@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from deltalake import DeltaTable
@@ -14,24 +13,29 @@ from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Tra
 
 from tfx_distill.labels import partition
 from tfx_distill.labels.partition import Partition
+from tfx_distill.labels.storage import Storage, problem
 from tfx_distill.schema.errors import EnvironmentProblem
 
 _TRIES = 50
+_LINKS = (
+    "If this is a mount that lacks hard links, name the bucket of its store in labels.table, or "
+    "set MOUNT_ALLOW_UNSAFE_RENAME=true while nobody else commits. "
+)
 
 T = TypeVar("T")
 
 
-def until_written(table: Path, attempt: Callable[[], T]) -> T:
+def until_written(table: Storage, attempt: Callable[[], T]) -> T:
     """The result of the first attempt that no other writer came before.
 
     Args:
-      table: Folder of the label table.
+      table: Storage of the label table.
       attempt: Looks at the table, decides, and writes a version; called again after a conflict.
 
     Raises:
       EnvironmentProblem: The table cannot be written, or others write without a pause.
     """
-    failure: Exception | None = None
+    failure = Exception()
     for _ in range(_TRIES):
         try:
             return attempt()
@@ -42,12 +46,12 @@ def until_written(table: Path, attempt: Callable[[], T]) -> T:
         except (DeltaError, OSError) as error:
             failure = error
             break
-    raise EnvironmentProblem(
-        str(table),
+    raise problem(table.table, failure) or EnvironmentProblem(
+        table.table,
         got=f"a commit that failed: {' '.join(str(failure).split())}",
         expected="a commit in the log of the table",
-        fix="Check free space, permissions and other writers there, then run again; the table is "
-        "as it was before.",
+        fix=f"{_LINKS if 'rename file' in str(failure) else ''}Check free space, permissions and "
+        "other writers there, then run again; the table is as it was before.",
     ) from failure
 
 

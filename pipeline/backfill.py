@@ -45,8 +45,7 @@ def teachers(config: RunConfig) -> list[Teacher]:
 
 
 def _labellings(config: RunConfig) -> list[Labelling]:
-    there = (config.label_table / "_delta_log").exists()
-    return labellings(config.label_table) if there else []
+    return labellings(config.label_table)
 
 
 def chosen(config: RunConfig, version: str) -> Teacher:

@@ -257,6 +257,18 @@ def check_report(_: Path) -> str:
     return f"Vega, and Facets in {assets.FACETS_FOLDER}"
 
 
+def check_spark(_: Path) -> str:
+    """Whether the engine `spark` can be used; all else does without it."""
+    from tfx_distill.components import spark_installation
+
+    try:
+        return spark_installation.require()
+    except EnvironmentProblem as problem:
+        return (
+            f"not to be had, and only the engine 'spark' needs it: {problem.where}: {problem.got}"
+        )
+
+
 def check_disk(folder: Path) -> str:
     """There is room for runs."""
     free = shutil.disk_usage(_existing(folder)).free
@@ -324,6 +336,7 @@ CHECKS: dict[str, Callable[[Path], str]] = {
     "memory": check_memory,
     "write": check_write,
     "report": check_report,
+    "spark": check_spark,
     "bytecode": check_bytecode,
     "imports": check_imports,
     "components": check_components,

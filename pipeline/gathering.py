@@ -19,7 +19,8 @@ from tfx_distill.components.serving_report import REPORT, ServingReport
 from tfx_distill.components.teacher_labeler import QUALITY, TEACHER_SPAN
 from tfx_distill.pipeline import lineage, overrides
 from tfx_distill.pipeline.graph import LABELER, TEACHER_GATE, Input
-from tfx_distill.pipeline.local_runner import Outcome, resident_mib
+from tfx_distill.pipeline.local_runner import Outcome
+from tfx_distill.pipeline.meter import resident_mib
 from tfx_distill.pipeline.promotion import gate_id, validator_id
 from tfx_distill.pipeline.summary import (
     LabelSummary,
@@ -67,7 +68,7 @@ def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
     )
 
 
-def _labels(found: lineage.Outputs, table: Path) -> LabelSummary | None:
+def _labels(found: lineage.Outputs, table: str) -> LabelSummary | None:
     """What the labeler, or the importer, published."""
     labels = None
     for labeler in (LABELER, "LabelImporter"):
@@ -78,7 +79,7 @@ def _labels(found: lineage.Outputs, table: Path) -> LabelSummary | None:
     quality = Path(labels.uri) / QUALITY
     watermark = labels.properties.get(WATERMARK)
     return LabelSummary(
-        table=str(table),
+        table=table,
         version=snapshot.version,
         teacher=snapshot.teacher,
         span=snapshot.span,

@@ -21,6 +21,7 @@ from tfx.proto import transform_pb2
 from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, TransformGraph
 
+from tfx_distill.components import engines
 from tfx_distill.components.evaluation_config import EvaluationConfig
 from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
 from tfx_distill.components.gate_settings import GateSettings
@@ -38,6 +39,7 @@ from tfx_distill.components.teacher_trainer import TeacherTrainer
 from tfx_distill.components.vocabulary_refresher import VocabularyRefresher
 from tfx_distill.components.window_resolver import window_resolver
 from tfx_distill.datasets.logs import LogConfig
+from tfx_distill.labels.storage import absolute
 from tfx_distill.pipeline.promotion import gate_id, promotion
 from tfx_distill.schema.config import FeaturesConfig, RunConfig, StudentConfig
 from tfx_distill.trainer import run as trainer_run
@@ -130,7 +132,7 @@ def components(config: RunConfig, source: Input) -> list[BaseNode]:
     nodes, data = _ingestion(config, source)
     if source.students_only:
         labeler: BaseNode = LabelImporter(
-            table=str(config.label_table.absolute()),
+            table=absolute(config.label_table),
             first=source.first,
             last=source.last,
             version=source.labels_version,
@@ -181,6 +183,7 @@ def _ingestion(config: RunConfig, source: Input) -> tuple[list[BaseNode], _Data]
         examples=examples,
         transform_graph=transform_graph,
         config=MaterializerConfig.of(config).model_dump_json(),
+        spark=engines.parameter(config.data.engine, config),
     )
     materializer.add_upstream_node(validator)
     data = _Data(examples, transform_graph, materializer.outputs["features"])
@@ -290,6 +293,7 @@ def _teaching(
         transform_graph=data.transform_graph,
         examples=data.examples,
         config=LabelerConfig.of(config).model_dump_json(),
+        spark=engines.parameter(config.labels.engine, config),
         **given,
     )
     if not source.online:
@@ -380,5 +384,6 @@ def relabelling(config: RunConfig, span: int, teacher: int) -> list[BaseNode]:
         model=model.outputs["model"],
         model_blessing=model.outputs["model_blessing"],
         config=LabelerConfig.of(config).model_dump_json(),
+        spark=engines.parameter(config.labels.engine, config),
     )
     return [*named, labeler]

@@ -1,22 +1,20 @@
 """Runs a pipeline on this machine, one component after the other, and notes what each one costs.
 
-The loop is that of TFX's LocalDagRunner with three differences: it prints progress, it meters time
-and memory, and it goes on after a failed component with those that do not need it, so that one
-failing student stops nobody else.
+The loop is that of TFX's LocalDagRunner with four differences: it prints progress, it meters time
+and memory, it goes on after a failed component with those that do not need it, so that one failing
+student stops nobody else, and it trains several models at the same time where it is told to.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from ml_metadata.proto.metadata_store_pb2 import Execution
@@ -26,6 +24,10 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
+from tfx_distill.components.student_trainer import StudentTrainer
+from tfx_distill.pipeline.meter import Meter
+from tfx_distill.pipeline.training_process import Cost
+from tfx_distill.pipeline.training_processes import TrainingProcesses
 from tfx_distill.schema.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ def run(
     *,
     until: str | None = None,
     stop: Callable[[], bool] = lambda: False,
+    trainings: TrainingProcesses | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Outcome:
     """Runs all components, or those that `until` needs and itself.
@@ -85,77 +88,150 @@ def run(
       pipeline: What to run; its metadata must be a SQLite file.
       until: Id of the last component to run.
       stop: Asked before each component; what is running is always finished.
+      trainings: Where students and twins are trained, side by side; one after the other in this
+        process if not given.
       report: Takes the lines of the progress.
 
     Raises:
       ConfigError: There is no component `until`.
     """
-    ir = compiler.Compiler().compile(pipeline)
-    run_id = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    runtime_parameter_utils.substitute_runtime_parameter(
-        ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
-    )
-    deployment = runner_utils.extract_local_deployment_config(ir)
-    kind = deployment.metadata_connection_config.WhichOneof("connection_config")
-    connection = getattr(deployment.metadata_connection_config, kind)
-    Path(connection.sqlite.filename_uri).parent.mkdir(parents=True, exist_ok=True)
-    nodes = _needed([node.pipeline_node for node in ir.nodes], until)
-    for node in nodes:
-        _leave_out_pipeline_context(node)
-    steps: list[Step] = []
-    broken: set[str] = set()
-    errors: list[Exception] = []
-    for number, node in enumerate(nodes, 1):
-        if stop():
-            return Outcome(run_id, tuple(steps), tuple(errors), stopped=True)
+    doing = _Run(pipeline, until, trainings, report)
+    stopped = False
+    with ThreadPoolExecutor(max(1, len(doing.nodes))) as background:
+        for node in doing.nodes:
+            # What has begun is finished, here and in the background.
+            if stopped := stop():
+                break
+            doing.begin(node, background)
+    steps, errors = doing.results()
+    return Outcome(doing.id, steps, errors, stopped)
+
+
+Result = tuple[Step, "Exception | None"]
+
+
+class _Run:
+    """One run of a pipeline: what there is to do, and what became of it so far."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        until: str | None,
+        trainings: TrainingProcesses | None,
+        report: Callable[[str], None],
+    ) -> None:
+        self._ir = compiler.Compiler().compile(pipeline)
+        self.id = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+        runtime_parameter_utils.substitute_runtime_parameter(
+            self._ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self.id}
+        )
+        self._deployment = runner_utils.extract_local_deployment_config(self._ir)
+        kind = self._deployment.metadata_connection_config.WhichOneof("connection_config")
+        self._connection = getattr(self._deployment.metadata_connection_config, kind)
+        Path(self._connection.sqlite.filename_uri).parent.mkdir(parents=True, exist_ok=True)
+        self.nodes = _needed([node.pipeline_node for node in self._ir.nodes], until)
+        for node in self.nodes:
+            _leave_out_pipeline_context(node)
+        self._trainings = trainings
+        self._report = report
+        self._begun: dict[str, Future[Result]] = {}
+        # One writer of the metadata at a time.
+        self._metadata = threading.Lock()
+
+    def begin(self, node: Any, background: ThreadPoolExecutor) -> None:
+        """Runs a node, or has it run in the background, once all that it needs has ended."""
+        for name in node.upstream_nodes:
+            if name in self._begun:
+                self._begun[name].result()
+        if self._aside(node) is None:
+            ended: Future[Result] = Future()
+            ended.set_result(self._run(node))
+        else:
+            ended = background.submit(self._run, node)
+        self._begun[node.node_info.id] = ended
+
+    def results(self) -> tuple[tuple[Step, ...], tuple[Exception, ...]]:
+        """What became of the nodes, in their order, and their errors."""
+        every = [ended.result() for ended in self._begun.values()]
+        return tuple(s for s, _ in every), tuple(e for _, e in every if e is not None)
+
+    def _aside(self, node: Any) -> TrainingProcesses | None:
+        """Where a node runs that does not run here: small models, of which there are several."""
+        is_training = node.node_info.type.name == StudentTrainer.get_class_type()
+        return self._trainings if is_training else None
+
+    def _has_failed(self, name: str) -> bool:
+        if name not in self._begun:
+            return False
+        step, _ = self._begun[name].result()
+        return step.state in ("failed", "skipped")
+
+    def _run(self, node: Any) -> Result:
         name = node.node_info.id
-        title = f"[{number}/{len(nodes)}] {name}"
-        if broken & set(node.upstream_nodes):
-            broken.add(name)
-            steps.append(Step(name, "skipped"))
-            report(f"{title}: skipped, it needs what failed")
-            continue
-        report(title)
-        meter = Meter()
+        number = 1 + next(k for k, other in enumerate(self.nodes) if other is node)
+        title = f"[{number}/{len(self.nodes)}] {name}"
+        if any(self._has_failed(other) for other in node.upstream_nodes):
+            self._report(f"{title}: skipped, it needs what failed")
+            return Step(name, "skipped"), None
+        self._report(title)
         found, error = None, None
-        with meter:
+        with Meter() as meter:
             try:
-                info = launcher.Launcher(
-                    pipeline_node=node,
-                    mlmd_connection=metadata.Metadata(connection),
-                    pipeline_info=ir.pipeline_info,
-                    pipeline_runtime_spec=ir.runtime_spec,
-                    executor_spec=runner_utils.extract_executor_spec(deployment, name),
-                    custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
-                ).launch()
-                found = _last_state(connection, info)
-                if found == Execution.FAILED:
-                    # TFX logs what keeps it from resolving a node's inputs, and raises nothing.
-                    raise RuntimeError(f"the inputs of {name} could not be resolved")
+                found = self._launched(node)
             except Exception as caught:  # noqa: BLE001 (whatever it is, the others go on)
                 error = caught
                 _log.exception("%s failed", name)
-        state: State = "failed" if error else "ran"
-        if error is None and found == Execution.CACHED:
-            state = "cached"
-        steps.append(
-            Step(
-                name,
-                state,
-                meter.seconds,
-                meter.cpu_seconds,
-                meter.peak_mib,
-                None if error is None else str(error),
-            )
-        )
+        state: State = "failed" if error else "cached" if found == Execution.CACHED else "ran"
+        cost: Meter | Cost = meter
+        if self._trainings is not None:
+            cost = self._trainings.costs.get(name, meter)
         if error is not None:
-            broken.add(name)
-            errors.append(error)
-            report(f"{title}: failed")
+            self._report(f"{title}: failed")
         else:
             was = "from cache, " if state == "cached" else ""
-            report(f"{title}: {was}{meter.seconds:.1f} s, peak {meter.peak_mib:,.0f} MiB")
-    return Outcome(run_id, tuple(steps), tuple(errors))
+            self._report(f"{title}: {was}{cost.seconds:.1f} s, peak {cost.peak_mib:,.0f} MiB")
+        told = None if error is None else str(error)
+        return Step(name, state, cost.seconds, cost.cpu_seconds, cost.peak_mib, told), error
+
+    def _launched(self, node: Any) -> Any:
+        """The state of a node's execution after it was launched."""
+        name = node.node_info.id
+        aside = self._aside(node)
+        info = _Launcher(
+            self._metadata,
+            pipeline_node=node,
+            mlmd_connection=metadata.Metadata(self._connection),
+            pipeline_info=self._ir.pipeline_info,
+            pipeline_runtime_spec=self._ir.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(self._deployment, name),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(self._deployment, name),
+            custom_executor_operators=None if aside is None else aside.operators,
+        ).launch()
+        with self._metadata:
+            found = _last_state(self._connection, info)
+        if found == Execution.FAILED:
+            # TFX logs what keeps it from resolving a node's inputs, and raises nothing.
+            raise RuntimeError(f"the inputs of {name} could not be resolved")
+        return found
+
+
+class _Launcher(launcher.Launcher):
+    """TFX's launcher, which lets others at the metadata while its component executes."""
+
+    def __init__(self, lock: threading.Lock, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._lock = lock
+
+    def launch(self) -> Any:
+        with self._lock:
+            return super().launch()
+
+    def _run_executor(self, execution_info: Any) -> Any:
+        self._lock.release()
+        try:
+            return super()._run_executor(execution_info)
+        finally:
+            self._lock.acquire()
 
 
 def _leave_out_pipeline_context(node: Any) -> None:
@@ -200,60 +276,3 @@ def _last_state(connection: Any, info: Any) -> Any:
     with metadata.Metadata(connection) as handle:
         (found,) = handle.store.get_executions_by_id([info.execution_id])
     return found.last_known_state
-
-
-class Meter:
-    """Wall time, CPU time and peak resident memory of this process within a `with` block."""
-
-    _EVERY_SECONDS = 0.05
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
-        self.peak_mib = 0.0
-        self._done = threading.Event()
-
-    def __enter__(self) -> Meter:
-        self._wall, self._cpu = time.monotonic(), _cpu_seconds()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._watcher.join()
-        self.seconds = time.monotonic() - self._wall
-        self.cpu_seconds = _cpu_seconds() - self._cpu
-
-    def _watch(self) -> None:
-        # The kernel's own high-water mark cannot be reset without privileges, so sample.
-        while True:
-            self.peak_mib = max(self.peak_mib, resident_mib())
-            if self._done.wait(self._EVERY_SECONDS):
-                return
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return sum((times.user, times.system, times.children_user, times.children_system))
-
-
-def resident_mib() -> float:
-    """Resident memory of this process in MiB; 0 where the system does not say."""
-    for line in _status():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def _status() -> Iterable[str]:
-    try:
-        with open("/proc/self/status") as status:
-            return status.readlines()
-    except OSError:  # not Linux
-        return []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tfx_distill.datasets import logs
 from tfx_distill.pipeline import gathering, graph, local_runner, memory, summary
 from tfx_distill.pipeline.span_records import PINNED
 from tfx_distill.pipeline.summary import Summary
+from tfx_distill.pipeline.training_processes import TrainingProcesses, available_cores
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
@@ -97,13 +99,32 @@ def run_spans(
       DistillError: Config or data cannot be used; nothing was done.
     """
     source = prepare(config, spans, labels_version=labels_version)
-    outcome = local_runner.run(graph.build(config, source), until=until, stop=stop)
+    with _trainings(config) as trainings:
+        outcome = local_runner.run(
+            graph.build(config, source), until=until, stop=stop, trainings=trainings
+        )
     if outcome.stopped:
         return None
     memory.settle()
     result = gathering.summarise(config, outcome, source)
     summary.write(result, config.run_folder)
     return Done(result, outcome.error)
+
+
+@contextmanager
+def _trainings(config: RunConfig) -> Iterator[TrainingProcesses | None]:
+    """Processes for the trainings of a run; None where this one does as well.
+
+    A stream trains each model for a third of a second a span, with steps that were traced in this
+    process for an earlier span.
+    """
+    models = 2 * len(config.students)
+    count = min(config.trainer.parallel or available_cores(), models)
+    if config.stream is not None or config.trainer.workers > 1 or count == 1:
+        yield None
+    else:
+        with TrainingProcesses(count, config.run_folder) as processes:
+            yield processes
 
 
 def prepare(config: RunConfig, spans: Spans, *, labels_version: int | None = None) -> graph.Input:

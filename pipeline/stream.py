@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -278,8 +277,9 @@ def _refuse_changes(config: RunConfig) -> None:
         return
     before, now = (yaml.safe_load(text) for text in (file.read_text(), config.to_yaml()))
     for content in (before, now):
-        # Limits on drift may be changed when a span was stopped by them.
+        # Limits on drift may be changed when a span was stopped by them; engines do the same.
         del content["data"]["validation"]
+        content["data"].pop("engine", None)
     changed = [
         f"{name}.{part}"
         for name in _PINNED_SECTIONS
@@ -391,6 +391,4 @@ def _unlabelled(labelled: set[int], bootstrap: Spans) -> int | None:
 
 
 def _labelled(config: RunConfig) -> set[int]:
-    if not Path(config.label_table).exists():
-        return set()
     return {labelling.span for labelling in catalogue.labellings(config.label_table)}

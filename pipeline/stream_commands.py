@@ -188,6 +188,8 @@ def require_own_run_folder(config: RunConfig, *, students_only: bool) -> None:
     """
     if not students_only:
         return
+    from tfx_distill.labels.storage import absolute
+
     if config.labels.table is None:
         raise ConfigError(
             "labels.table",
@@ -195,7 +197,7 @@ def require_own_run_folder(config: RunConfig, *, students_only: bool) -> None:
             expected="the folder of the label table that the teacher's pipeline writes",
             fix="Name it; it is `<root>/<name>/labels` there, unless its config says otherwise.",
         )
-    if config.label_table.absolute() == (config.run_folder / "labels").absolute():
+    if absolute(config.label_table) == absolute(config.run_folder / "labels"):
         raise ConfigError(
             "name",
             got=f"{config.name!r}, the name of the teacher's pipeline",
@@ -228,9 +230,11 @@ def _loaded(config_file: Path) -> RunConfig:
 
 
 def _require_table(config: RunConfig) -> None:
-    if not (config.label_table / "_delta_log").exists():
+    from tfx_distill.labels.storage import storage_of
+
+    if not storage_of(config.label_table).is_table():
         raise ConfigError(
-            str(config.label_table),
+            config.label_table,
             got="no label table",
             expected="the label table of this config",
             fix="Run the pipeline first, or correct labels.table.",

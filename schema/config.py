@@ -31,9 +31,11 @@ from tfx_distill.schema.sections import (
     BeamConfig,
     CategoricalFeature,
     DataConfig,
+    Device,
     DistillConfig,
     DistillLoss,
     DistillMode,
+    Engine,
     FeaturesConfig,
     Finite,
     Kind,
@@ -49,10 +51,12 @@ from tfx_distill.schema.sections import (
     PositiveFloat,
     PushConfig,
     Section,
+    SparkConfig,
     StudentConfig,
     TaskConfig,
     TeacherConfig,
     TeacherModelConfig,
+    TrainerConfig,
     TrainingConfig,
     ValidationConfig,
     refuse_repeats,
@@ -68,9 +72,11 @@ __all__ = [
     "BeamConfig",
     "CategoricalFeature",
     "DataConfig",
+    "Device",
     "DistillConfig",
     "DistillLoss",
     "DistillMode",
+    "Engine",
     "FeaturesConfig",
     "Finite",
     "GateConfig",
@@ -92,12 +98,14 @@ __all__ = [
     "RunConfig",
     "Section",
     "ServingLimits",
+    "SparkConfig",
     "StreamConfig",
     "StudentConfig",
     "TaskConfig",
     "TeacherConfig",
     "TeacherModelConfig",
     "Threshold",
+    "TrainerConfig",
     "TrainingConfig",
     "ValidationConfig",
     "load",
@@ -119,7 +127,9 @@ class RunConfig(Section):
     stream: StreamConfig | None = None
     gate: GateConfig
     push: PushConfig
+    trainer: TrainerConfig = TrainerConfig()
     beam: BeamConfig = BeamConfig()
+    spark: SparkConfig = SparkConfig()
     kubeflow: KubeflowConfig | None = None
 
     @model_validator(mode="after")
@@ -231,9 +241,10 @@ class RunConfig(Section):
         return Path(self.root) / self.name
 
     @property
-    def label_table(self) -> Path:
-        """Folder of the shared label table."""
-        return Path(self.labels.table) if self.labels.table else self.run_folder / "labels"
+    def label_table(self) -> str:
+        """Folder, or `s3://` URL, of the shared label table."""
+        table = self.labels.table or str(self.run_folder / "labels")
+        return table if "://" in table else str(Path(table))
 
     @property
     def raw_columns(self) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def _on_a_file_system(value: str) -> str:
+def on_a_file_system(value: str) -> str:
+    """Refuses URLs."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
         raise ValueError(
             "must be a path in a local or mounted file system, not a URL: mount the store and name "
@@ -31,7 +32,7 @@ def _on_a_file_system(value: str) -> str:
     return value
 
 
-LocalPath = Annotated[str, AfterValidator(_on_a_file_system)]
+LocalPath = Annotated[str, AfterValidator(on_a_file_system)]
 
 
 class Section(BaseModel):
@@ -41,6 +42,8 @@ class Section(BaseModel):
 
 
 OnBreach = Literal["warn", "fail"]
+Engine = Literal["beam", "spark"]
+"""What carries the work that touches every example."""
 
 
 class ValidationConfig(Section):
@@ -69,6 +72,7 @@ class DataConfig(Section):
     event_time: str
     schema_file: str | None = None
     shard_rows: Positive = 65_536
+    engine: Engine = "beam"
     validation: ValidationConfig = ValidationConfig()
 
     @field_validator("spans")
@@ -209,13 +213,18 @@ class TeacherModelConfig(ModelConfig):
 
 
 class TrainingConfig(Section):
-    """How a model is trained. The eval split decides when to stop."""
+    """How a model is trained. The eval split decides when to stop.
+
+    Embedding tables of `lazy_rows` rows or more learn only in the rows that a batch has; None has
+    Adam move all rows of every table.
+    """
 
     epochs: Positive = 4
     batch_size: Positive = 4096
     learning_rate: PositiveFloat = 3e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: PositiveFloat | None = 10.0
+    lazy_rows: Positive | None = 100_000
     early_stopping_patience: Positive | None = 1
 
 
@@ -297,6 +306,41 @@ class BeamConfig(Section):
 
     runner: str = "FnApiRunner"
     options: tuple[str, ...] = ()
+
+
+class SparkConfig(Section):
+    """Where Spark is, and its settings, as Spark names and spells them."""
+
+    master: str = "local[*]"
+    options: dict[str, str] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _settings_of_spark(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not name.startswith("spark."):
+                raise ValueError(f"names of settings start with 'spark.', not so {name!r}")
+            if name == "spark.master":
+                raise ValueError("'spark.master' is the key 'master' beside these options")
+        return value
+
+
+Device = Literal["auto", "cpu", "gpu"]
+
+
+class TrainerConfig(Section):
+    """Where models are trained: on which device, by how many workers, how many at a time.
+
+    `auto` takes a GPU if TensorFlow sees one. More than one worker are processes that train one
+    model together: on the machine of the Trainer, or launched by Spark, see `SparkConfig`.
+    `parallel` is how many students and twins of a batch are trained at the same time, in processes
+    of their own; None takes as many as there are cores.
+    """
+
+    device: Device = "auto"
+    workers: Positive = 1
+    launch: Literal["local", "spark"] = "local"
+    parallel: Positive | None = None
 
 
 class Misfit(ValueError):

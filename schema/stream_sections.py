@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tfx_distill.schema.sections import (
-    LocalPath,
+    Engine,
     NonNegative,
     OnBreach,
     Positive,
     PositiveFloat,
     Section,
+    on_a_file_system,
 )
 
 
@@ -56,16 +58,29 @@ class LabelWatch(Section):
         return self
 
 
+def _folder_or_bucket(value: str) -> str:
+    if not value.startswith("s3:"):
+        return on_a_file_system(value)
+    # Other characters would have to be escaped, which readers of Delta tables do differently.
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[A-Za-z0-9_=][A-Za-z0-9._=-]*)+/?", value):
+        raise ValueError(
+            "must be a folder, or s3://BUCKET/PREFIX with letters, digits, '.', '_', '=' and '-'"
+        )
+    return value
+
+
 class LabelsConfig(Section):
     """The shared label table and how its labels come about.
 
-    `table` defaults to `<run folder>/labels`. On a stream, `order` says whether a span is labelled
-    by a teacher that has not trained on it, or by one that has. With `cross_fit`, the examples that
-    the first teacher trained on are labelled by as many teachers, each trained without the queries
-    that it labels. `keep_spans` is how many spans keep their labels.
+    `table`, a folder or an `s3://` URL, defaults to `<run folder>/labels`. On a stream, `order`
+    says whether a span is labelled by a teacher that has not trained on it, or by one that has.
+    With `cross_fit`, the examples that the first teacher trained on are labelled by as many
+    teachers, each trained without the queries that it labels. `keep_spans` is how many spans keep
+    their labels. `engine` does the labelling.
     """
 
-    table: LocalPath | None = None
+    table: Annotated[str, AfterValidator(_folder_or_bucket)] | None = None
+    engine: Engine = "beam"
     min_coverage: Share = 0.99
     order: Literal["score_then_train", "train_then_score"] = "score_then_train"
     cross_fit: Annotated[int, Field(ge=2)] | None = None

@@ -7,10 +7,10 @@ the labeler and every student; ADR 8 says why it is neither TFRecord nor Parquet
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +74,7 @@ class Writer:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._part = file.with_name(f".{file.name}.{os.getpid()}")
+        self._part = file.with_name(f".{file.name}.{uuid4().hex}")
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:

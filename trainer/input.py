@@ -20,6 +20,7 @@ from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.trainer import feature_table
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.folds import fold_of
+from tfx_distill.trainer.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,10 +91,12 @@ def fed(
     spec: Iterable[str],
     tasks: Sequence[str],
     taught: Sequence[str] = (),
+    workers: Workers = ALONE,
 ) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
     """Batches as the tensors of a `batch_spec`, and how many examples each has.
 
-    Labels become matrices: one tensor costs a step less than one for each task.
+    Labels become matrices: one tensor costs a step less than one for each task. Of several workers
+    each gets its part of the tensors; the number of examples is that of the whole batch.
     """
     matrices = {
         columns.LABELS: [columns.label(task) for task in tasks],
@@ -102,13 +105,30 @@ def fed(
     }
     for batch in batches:
         rows = len(batch[columns.EXAMPLE_ID])
+        part = batch if workers.count == 1 else part_of(batch, workers.number, workers.count)
         # A student that only has tasks of the teacher's has no hard labels at all.
-        none = np.zeros([rows, 0], np.float32)
+        none = np.zeros([len(part[columns.EXAMPLE_ID]), 0], np.float32)
         stacked = {
-            name: np.stack([batch[column] for column in wanted], axis=1) if wanted else none
+            name: np.stack([part[column] for column in wanted], axis=1) if wanted else none
             for name, wanted in matrices.items()
         }
-        yield {name: tf.constant({**batch, **stacked}[name]) for name in spec}, rows
+        yield {name: tf.constant({**part, **stacked}[name]) for name in spec}, rows
+
+
+def part_of(batch: Columns, number: int, count: int) -> Columns:
+    """The rows of worker `number` of `count`: about as many for each, cut between queries.
+
+    A worker gets no row where a batch has fewer queries than there are workers.
+    """
+    queries = batch[columns.QUERY_ID]
+    between = np.flatnonzero(np.append(queries[1:] != queries[:-1], True)) + 1
+    cuts = [0, *(between[between >= len(queries) * i // count][0] for i in range(1, count + 1))]
+    part = _take(batch, slice(cuts[number], cuts[number + 1]))
+    if columns.QUERY_INDEX in part:
+        # Numbers below that of the rows, as the sums over queries need them.
+        _, index = np.unique(part[columns.QUERY_INDEX], return_inverse=True)
+        part[columns.QUERY_INDEX] = index.astype(np.int32)
+    return part
 
 
 Item = TypeVar("Item")
@@ -137,6 +157,7 @@ class Examples:
       whole_queries: Keep the examples of a query together, for listwise losses. Batches are then
         cut between queries, and a query longer than `batch_size` is a batch of its own.
       without: A fold of queries to leave out.
+      first_epoch: Which epoch comes next, from 0.
     """
 
     files: list[Path]
@@ -146,9 +167,10 @@ class Examples:
     taught: tuple[str, ...] = ()
     whole_queries: bool = False
     without: Fold | None = None
+    first_epoch: int = 0
 
     def __post_init__(self) -> None:
-        self._epoch = 0
+        self._epoch = self.first_epoch
         self.rows = feature_table.rows(self.files)
 
     def batches(self) -> Iterator[Columns]:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from tfx_distill.schema.config import (
+    Device,
     FeaturesConfig,
     ModelConfig,
     RunConfig,
     Section,
+    SparkConfig,
     StudentConfig,
     TaskConfig,
     TrainingConfig,
 )
 from tfx_distill.trainer import heads, losses
 from tfx_distill.trainer.training import Training, kept
+from tfx_distill.trainer.workers import ALONE, Workers
 
 
 class TrainingJob(Section):
     """All that one training depends on besides its input artifacts.
 
     `student` is None for a teacher. `online_epochs` are the passes over each chunk after the first
-    one. `folds` is how many fold models are trained beside a teacher, for cross-fitting.
+    one. `folds` is how many fold models are trained beside a teacher, for cross-fitting. `workers`
+    processes train together, launched by `spark` if it is given.
     Thresholds, other students and paths are not part of it, so changing them trains nothing anew.
     """
 
@@ -34,6 +38,9 @@ class TrainingJob(Section):
     whole_queries: bool = False
     min_coverage: float = 0.0
     online_epochs: int = 1
+    device: Device = "auto"
+    workers: int = 1
+    spark: SparkConfig | None = None
     folds: int | None = None
 
     @classmethod
@@ -47,6 +54,9 @@ class TrainingJob(Section):
             model=run.teacher.model,
             training=run.teacher.training,
             online_epochs=1 if run.stream is None else run.stream.epochs,
+            device=run.trainer.device,
+            workers=run.trainer.workers,
+            spark=_launcher(run),
             folds=run.labels.cross_fit,
         )
 
@@ -66,6 +76,9 @@ class TrainingJob(Section):
             whole_queries=any(rule.loss in losses.LISTWISE for rule in student.distill.values()),
             min_coverage=0.0 if twin else run.labels.min_coverage,
             online_epochs=1 if run.stream is None else run.stream.epochs,
+            device=run.trainer.device,
+            workers=run.trainer.workers,
+            spark=_launcher(run),
         )
 
     @property
@@ -85,7 +98,7 @@ class TrainingJob(Section):
         """Kind of each task that is learned from teacher labels."""
         return {head.task.name: head.task.kind for head in self.heads if head.rule is not None}
 
-    def begin(self) -> Training:
+    def begin(self, workers: Workers = ALONE) -> Training:
         """The training in its first state; see `training.kept`."""
         return kept(
             self.title,
@@ -96,4 +109,10 @@ class TrainingJob(Section):
             training=self.training,
             whole_queries=self.whole_queries,
             min_coverage=self.min_coverage,
+            quiet=workers.number > 0,
+            workers=workers,
         )
+
+
+def _launcher(run: RunConfig) -> SparkConfig | None:
+    return run.spark if run.trainer.workers > 1 and run.trainer.launch == "spark" else None

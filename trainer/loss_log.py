@@ -18,11 +18,18 @@ class LossLog:
       folder: Where the event files go, under `train` and `validation` as Keras has them; None
         writes none.
       first_epoch: Number of the first epoch in the curves.
+      earlier: Losses of the first epochs, which an interrupted training has drawn already.
     """
 
-    def __init__(self, folder: str | None, first_epoch: int = 0) -> None:
-        self.values: dict[str, list[float]] = {}
-        self._folder, self._epoch = folder, first_epoch
+    def __init__(
+        self,
+        folder: str | None,
+        first_epoch: int = 0,
+        earlier: Mapping[str, list[float]] | None = None,
+    ) -> None:
+        self.values = {name: list(values) for name, values in (earlier or {}).items()}
+        self._folder = folder
+        self._epoch = first_epoch + len(next(iter(self.values.values()), []))
         self._writers: dict[str, Any] = {}
 
     def add(self, losses: Mapping[str, float]) -> None:

@@ -7,11 +7,19 @@ listwise take any shape, [batch, tasks] for instance. Weighting and averaging ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfx_distill.schema.config import DistillConfig, DistillLoss, Kind
 
+Total = Callable[[tf.Tensor], tf.Tensor]
+
 LISTWISE: frozenset[DistillLoss] = frozenset({"listnet", "rank_distil", "calibrated_listwise"})
+
+
+def _alone(values: tf.Tensor) -> tf.Tensor:
+    return values
 
 
 def hard(kind: str, label: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
@@ -142,14 +150,16 @@ def distillation(
     return tf.stack([of_task(*pair) for pair in pairs], axis=1)
 
 
-def weighted_mean(loss: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+def weighted_mean(loss: tf.Tensor, weight: tf.Tensor, total: Total = _alone) -> tf.Tensor:
     """Mean loss of each task over its examples of weight 1; 0 if there is none.
 
     Args:
       loss: float32 [batch, tasks].
       weight: 0 or 1, of shape [batch, tasks], or [batch, 1] for all tasks alike.
+      total: Sums over the workers, each of which has a part of the batch. The means of the whole
+        batch are then the sums of what the workers get.
     """
-    return tf.math.divide_no_nan(tf.reduce_sum(loss * weight, 0), tf.reduce_sum(weight, 0))
+    return tf.math.divide_no_nan(tf.reduce_sum(loss * weight, 0), total(tf.reduce_sum(weight, 0)))
 
 
 def _gathered_sum(values: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:

@@ -39,6 +39,18 @@ class Progress:
         """Leaves the line of an epoch behind, with its losses."""
         self._print(epoch, self._rows, losses, "\n")
 
+    def back(self, best: int, done: int, why: str | None) -> None:
+        """Says why a training ended early and, where it was not the last one, which epoch counts.
+
+        Args:
+          best: The epoch whose weights are kept, from 1.
+          done: How many epochs were trained.
+          why: Why it ended early; None if it did not.
+        """
+        if best < done and not self._quiet:
+            reason = why or "the eval loss was lowest earlier"
+            print(f"  {self._title}: {reason}; back to epoch {best}", file=sys.stderr, flush=True)
+
     def _print(self, epoch: int, done: int, losses: Mapping[str, float], end: str) -> None:
         if self._quiet:
             return

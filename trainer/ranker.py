@@ -14,6 +14,7 @@ from tfx_distill.trainer import losses
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.heads import Head, TaskHeads
 from tfx_distill.trainer.towers import ARCHITECTURES, Encoder
+from tfx_distill.trainer.workers import ALONE, Workers
 
 Batch = Mapping[str, tf.Tensor]
 Outputs = dict[str, tf.Tensor]
@@ -98,31 +99,34 @@ class Ranker(tf_keras.Model):
         """By task, the biases of its outputs."""
         return {name: layer.output_biases for name, layer in self._tasks.items()}
 
-    def objective(self, batch: Batch, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What a step makes smaller, and the losses behind it.
+    def objective(
+        self, batch: Batch, noise: tf.Tensor, workers: Workers = ALONE
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What a step makes smaller, and the losses behind it: this worker's part of the sums.
 
         Args:
           batch: See `input.batch_spec`; the columns of its matrices are `served_tasks` and
             `taught_tasks`, in this order.
           noise: Seed of the dropout of this step, int32 [2].
+          workers: Who has the rest of the batch.
 
         Returns:
           A scalar; and float32 of shape [loss_names].
         """
         serving, distilled = self(batch, noise=noise)
-        hard, soft = self._hard(batch, serving), self._soft(batch, distilled)
+        hard, soft = self._hard(batch, serving, workers), self._soft(batch, distilled, workers)
         # The loss that is shown, and decides about stopping, counts hard labels only: by it a
         # student and its twin can be compared.
         shown = tf.reduce_sum(hard)
         return shown + tf.reduce_sum(soft), tf.concat([[shown], hard, soft], 0)
 
-    def eval_losses(self, batch: Batch) -> tf.Tensor:
-        """Losses against the hard labels, float32 of shape [eval_loss_names]."""
+    def eval_losses(self, batch: Batch, workers: Workers = ALONE) -> tf.Tensor:
+        """Losses against the hard labels, float32 of shape [eval_loss_names]; see `objective`."""
         serving, _ = self(batch)
-        hard = self._hard(batch, serving)
+        hard = self._hard(batch, serving, workers)
         return tf.concat([[tf.reduce_sum(hard)], hard], 0)
 
-    def _hard(self, batch: Batch, serving: Outputs) -> tf.Tensor:
+    def _hard(self, batch: Batch, serving: Outputs, workers: Workers = ALONE) -> tf.Tensor:
         """By served task, float32 of shape [served_tasks]."""
         if not self._hard_groups:
             return tf.zeros([0])
@@ -133,10 +137,11 @@ class Ranker(tf_keras.Model):
                 self._hard_groups, _split(batch[columns.LABELS], groups), groups, strict=True
             )
         ]
-        means = losses.weighted_mean(tf.concat(found, 1), batch[columns.WEIGHTS])
+        weights = batch[columns.WEIGHTS]
+        means = losses.weighted_mean(tf.concat(found, 1), weights, workers.total)
         return [head.task.weight for group in groups for head in group] * means
 
-    def _soft(self, batch: Batch, distilled: Outputs) -> tf.Tensor:
+    def _soft(self, batch: Batch, distilled: Outputs, workers: Workers = ALONE) -> tf.Tensor:
         """By taught task, float32 of shape [taught_tasks]."""
         if not self._soft_groups:
             return tf.zeros([0])
@@ -150,7 +155,8 @@ class Ranker(tf_keras.Model):
                 self._soft_groups, _split(batch[columns.TEACHER], groups), groups, strict=True
             )
         ]
-        means = losses.weighted_mean(tf.concat(found, 1), present[:, tf.newaxis])
+        weights = present[:, tf.newaxis]
+        means = losses.weighted_mean(tf.concat(found, 1), weights, workers.total)
         return [head.rule.weight for group in groups for head in group if head.rule] * means
 
 

@@ -61,21 +61,42 @@ class Best:
     def __init__(self, patience: int | None, scales: Mapping[str, float]) -> None:
         self._patience, self._scales = patience, scales
         self._least = math.inf
-        self._waited = 0
+        self._epochs = 0
+        self.epoch = 0
+        """The best one so far, from 1."""
         self.state: TrainingState | None = None
 
-    def is_over(self, losses: Mapping[str, float], state: Callable[[], TrainingState]) -> bool:
-        """Whether to stop after an epoch.
+    def see(self, losses: Mapping[str, float], state: Callable[[], TrainingState | None]) -> None:
+        """Takes note of an epoch.
 
         Args:
           losses: Of the epoch; `val_<task>` are those of the eval split.
           state: Gives the present state of the training, which is kept if it is the best.
         """
         if self._patience is None or not self._scales:
-            return False
+            return
+        self._epochs += 1
         value = sum(losses[f"val_{name}"] / scale for name, scale in self._scales.items())
         if value < self._least:
-            self._least, self._waited, self.state = value, 0, state()
-            return False
-        self._waited += 1
-        return self._waited >= self._patience
+            self._least, self.epoch, self.state = value, self._epochs, state()
+
+    def replay(self, losses: Mapping[str, list[float]], best: TrainingState | None) -> None:
+        """Takes note of earlier epochs, from their losses and the state after the best of them."""
+        for values in zip(*losses.values(), strict=True):
+            self.see(dict(zip(losses, values, strict=True)), lambda: best)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to stop."""
+        return self._patience is not None and self._epochs - self.epoch >= self._patience
+
+    @property
+    def why(self) -> str | None:
+        """Why the training is over, in words; None if it is not."""
+        if not self.is_over:
+            return None
+        waited = "1 epoch" if self._patience == 1 else f"{self._patience} epochs"
+        return (
+            f"stopped early: no lower eval loss for {waited}, each task's loss being divided by "
+            "that of its constant prediction"
+        )

@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from tfx_distill.schema import columns
 from tfx_distill.schema.config import FeaturesConfig, ModelConfig, TaskConfig, TrainingConfig
 from tfx_distill.schema.errors import ModelError
 from tfx_distill.trainer import feature_table, stopping
+from tfx_distill.trainer.chunk_record import ChunkRecord, EpochEnd
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.first_weights import first_output, first_weight
 from tfx_distill.trainer.heads import Head
 from tfx_distill.trainer.input import Examples, Fold, TeacherLabels, ahead, batch_spec, fed
 from tfx_distill.trainer.loss_log import LossLog
+from tfx_distill.trainer.optimizer import Optimizer
 from tfx_distill.trainer.process_cache import ProcessCache
 from tfx_distill.trainer.progress import Progress
 from tfx_distill.trainer.ranker import Ranker
 from tfx_distill.trainer.training_state import TrainingState
+from tfx_distill.trainer.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,27 +38,6 @@ if TYPE_CHECKING:
     Columns = Mapping[str, NDArray[Any]]
 
 _EVAL_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class ChunkRecord:
-    """What is worth keeping of the training on one chunk.
-
-    Attributes:
-      span: Last span of the chunk.
-      examples: Train examples.
-      epochs: Passes over them.
-      seconds: Wall time.
-      losses: By name, one value per epoch; `val_` marks the eval split.
-      coverage: Share of the train examples with a teacher label; None without distillation.
-    """
-
-    span: int
-    examples: int
-    epochs: int
-    seconds: float
-    losses: dict[str, list[float]]
-    coverage: float | None
 
 
 class Training:
@@ -77,6 +57,13 @@ class Training:
       whole_queries: Keep the examples of a query in one batch, as listwise losses need it.
       min_coverage: Smallest share of the train examples of a chunk that must have a teacher label.
       quiet: Print no progress.
+      workers: Who trains the same model beside this process.
+
+    Attributes:
+      ranker: The model.
+      step: Trains on one batch, the tensors of `train_spec`; returns its losses, float32 of shape
+        [ranker.loss_names].
+      train_spec: See `input.batch_spec`.
     """
 
     def __init__(
@@ -91,21 +78,24 @@ class Training:
         whole_queries: bool = False,
         min_coverage: float = 0.0,
         quiet: bool = False,
+        workers: Workers = ALONE,
     ) -> None:
         self.title = title
-        self.ranker = Ranker(features, model, heads)
+        self._workers = workers
+        with workers.scope():
+            self.ranker = Ranker(features, model, heads)
+            self._weights = {v.name: v for v in self.ranker.trainable_variables}
+            self._optimizer = Optimizer(training, self._weights, workers)
         self.tasks: tuple[TaskConfig, ...] = tuple(head.task for head in heads if head.served)
         self._every_task = {head.task.name: head.task for head in heads}
         self._training = training
         self._whole_queries = whole_queries
         self._min_coverage = min_coverage
         self._quiet = quiet
-        self._weights = {v.name: v for v in self.ranker.trainable_variables}
-        self._optimizer = _optimizer(training)
-        self._moments = _moments(self._optimizer, self._weights)
+        self._moments = self._optimizer.state
         self._noise = tf.Variable(0, trainable=False, dtype=tf.int32)
         served, taught = self.ranker.served_tasks, self.ranker.taught_tasks
-        self._train_spec = batch_spec(features, served, taught)
+        self.train_spec = batch_spec(features, served, taught)
         self._eval_spec = batch_spec(features, served)
         self._blocks = Blocks.of(features).spec
         self._trace()
@@ -114,30 +104,37 @@ class Training:
     def _trace(self) -> None:
         # Nothing in a step depends on the value of a tensor, so AutoGraph has nothing to convert;
         # without it, tracing takes a third of the time.
-        @tf.function(input_signature=[self._train_spec], autograph=False)
+        workers = self._workers
+
+        @tf.autograph.experimental.do_not_convert
+        def trained(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            turn = workers.turn(tf.cast(self._optimizer.steps, tf.int32))
+            with tf.GradientTape() as tape:
+                noise = tf.stack([self._noise, turn])
+                objective, losses = self.ranker.objective(batch, noise, workers)
+            self._optimizer.apply(tape.gradient(objective, self.ranker.trainable_variables))
+            return workers.total(losses)
+
+        @tf.autograph.experimental.do_not_convert
+        def judged(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            return workers.total(self.ranker.eval_losses(batch, workers))
+
+        @tf.function(input_signature=[self.train_spec], autograph=False)
         @tf.autograph.experimental.do_not_convert
         def step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            steps = tf.cast(self._optimizer.iterations, tf.int32)
-            with tf.GradientTape() as tape:
-                objective, losses = self.ranker.objective(batch, tf.stack([self._noise, steps]))
-            variables = self.ranker.trainable_variables
-            # Embedding gradients as dense ones: Adam moves every row at each step anyway, which is
-            # a single operation this way.
-            gradients = [tf.convert_to_tensor(g) for g in tape.gradient(objective, variables)]
-            self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return losses
+            return workers.run(trained, batch)
 
         @tf.function(input_signature=[self._eval_spec], autograph=False)
         @tf.autograph.experimental.do_not_convert
         def judge(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            return self.ranker.eval_losses(batch)
+            return workers.run(judged, batch)
 
         @tf.function(input_signature=[self._blocks], autograph=False)
         @tf.autograph.experimental.do_not_convert
         def outputs(blocks: Mapping[str, tf.Tensor]) -> Any:
             return self.ranker(blocks)
 
-        self._step, self._judge, self._outputs = step, judge, outputs
+        self.step, self._judge, self._outputs = step, judge, outputs
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the state of a new training, with another seed if one is given."""
@@ -159,8 +156,12 @@ class Training:
             optimizer={name: variable.numpy() for name, variable in self._moments.items()},
         )
 
-    def load(self, state: TrainingState) -> None:
+    def load(self, state: TrainingState, epochs: int = 0) -> None:
         """Goes on from a state; what it does not know, the variables of a new head, starts anew.
+
+        Args:
+          state: Of an earlier training of this model.
+          epochs: How many the curves of the losses have already.
 
         Raises:
           ModelError: A variable has another shape in the state.
@@ -178,6 +179,7 @@ class Training:
                     )
                 mine[name].assign(theirs[name])
         self._unstarted -= state.weights.keys()
+        self._epochs_seen = epochs
 
     def fit(
         self,
@@ -189,6 +191,8 @@ class Training:
         early_stopping: bool = False,
         log_dir: str | None = None,
         without: Fold | None = None,
+        resume: EpochEnd | None = None,
+        after_epoch: Callable[[EpochEnd], None] | None = None,
     ) -> ChunkRecord:
         """Trains on one chunk.
 
@@ -202,12 +206,16 @@ class Training:
             to the best epoch.
           log_dir: Where TensorBoard logs go; None writes none.
           without: A fold of queries to leave out, for cross-fitting.
+          resume: Where an interrupted training on this chunk stood; its state must be loaded.
+          after_epoch: Is told where the training stands.
 
         Raises:
           LabelError: Too few examples have a teacher label.
           ModelError: A loss is not a number.
         """
         started = time.monotonic()
+        earlier = {} if resume is None else resume.losses
+        done = len(next(iter(earlier.values()), []))
         train = Examples(
             feature_table.shards(examples, "train"),
             self._training.batch_size,
@@ -216,6 +224,7 @@ class Training:
             taught=self.ranker.taught_tasks,
             whole_queries=self._whole_queries,
             without=without,
+            first_epoch=done,
         )
         held_out = Examples(
             feature_table.shards(examples, "eval"), max(self._training.batch_size, _EVAL_ROWS)
@@ -225,23 +234,27 @@ class Training:
         self._start_outputs(train.files)
         doing = f"{self.title}, span {span}" if without is None else f"{self.title}, {without}"
         progress = Progress(doing, epochs, train.rows, quiet=self._quiet)
-        losses = LossLog(log_dir, first_epoch=self._epochs_seen)
+        losses = LossLog(log_dir, self._epochs_seen, earlier)
         best = stopping.Best(
             self._training.early_stopping_patience if early_stopping else None,
             stopping.scales(held_out.files, self.tasks) if early_stopping else {},
         )
-        for epoch in range(epochs):
-            means = self._pass(train, epoch, progress)
+        if resume is not None:
+            best.replay(earlier, resume.best)
+        while done < epochs and not best.is_over:
+            means = self._pass(train, done, progress)
             means |= {f"val_{name}": value for name, value in self._judged(held_out).items()}
-            self._require_finite(epoch, means)
+            self._require_finite(done, means)
             losses.add(means)
-            progress.epoch(epoch, means)
-            if best.is_over(means, self.state):
-                break
+            progress.epoch(done, means)
+            done += 1
+            best.see(means, self.state)
+            if after_epoch is not None:
+                after_epoch(EpochEnd(losses.values, self.state(), best.state))
         if best.state is not None:
             self._restore(best.state)
+            progress.back(best.epoch, done, best.why)
         losses.close()
-        done = len(next(iter(losses.values.values()), []))
         self._epochs_seen += done
         return ChunkRecord(
             span=span,
@@ -273,14 +286,16 @@ class Training:
     def _pass(self, train: Examples, epoch: int, progress: Progress) -> dict[str, float]:
         mean = _Mean(self.ranker.loss_names)
         served, taught = self.ranker.served_tasks, self.ranker.taught_tasks
-        for tensors, rows in ahead(fed(train.batches(), self._train_spec, served, taught)):
-            mean.add(self._step(tensors), rows)
+        batches = fed(train.batches(), self.train_spec, served, taught, self._workers)
+        for tensors, rows in ahead(batches):
+            mean.add(self.step(tensors), rows)
             progress.batch(epoch, mean.rows)
         return mean.values()
 
     def _judged(self, held_out: Examples) -> dict[str, float]:
         mean = _Mean(self.ranker.eval_loss_names)
-        batches = fed(held_out.batches(), self._eval_spec, self.ranker.served_tasks)
+        served = self.ranker.served_tasks
+        batches = fed(held_out.batches(), self._eval_spec, served, workers=self._workers)
         for tensors, rows in ahead(batches):
             mean.add(self._judge(tensors), rows)
         return mean.values()
@@ -359,29 +374,3 @@ def _require_labels(files: list[Path], labels: TeacherLabels, minimum: float) ->
         ids = feature_table.read(file, [columns.EXAMPLE_ID])[columns.EXAMPLE_ID]
         labels.join(file.stem, ids)
     labels.require_coverage(minimum)
-
-
-def _moments(
-    optimizer: tf_keras.optimizers.legacy.Optimizer, weights: Mapping[str, tf.Variable]
-) -> dict[str, tf.Variable]:
-    """The variables of the optimizer, by names that go into a `TrainingState`."""
-    # A step without a gradient makes them; made later, they would have everything traced twice.
-    optimizer.apply_gradients((tf.zeros_like(weight), weight) for weight in weights.values())
-    slots = {
-        f"{slot}/{name}": optimizer.get_slot(weight, slot)
-        for name, weight in weights.items()
-        for slot in ("m", "v")
-    }
-    return {"iteration:0": optimizer.iterations, **slots}
-
-
-def _optimizer(training: TrainingConfig) -> tf_keras.optimizers.legacy.Optimizer:
-    rate: Any = training.learning_rate
-    if training.warmup_steps:
-        # By the number of the step, which a state carries along: no second warm-up in later spans.
-        rate = tf_keras.optimizers.schedules.PolynomialDecay(
-            rate / training.warmup_steps, training.warmup_steps, rate
-        )
-    # The one of two Adams whose update of a variable is a single operation: a step of a small model
-    # takes a sixth less.
-    return tf_keras.optimizers.legacy.Adam(rate, global_clipnorm=training.clip_norm)

@@ -22,7 +22,7 @@ from tfx_distill.components.span_example_gen import SpanExampleGen
 from tfx_distill.datasets import logs
 from tfx_distill.datasets.logs import LogConfig
 from tfx_distill.schema import tfmd
-from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.config import RunConfig, SparkConfig
 
 BEAM = ["--runner=FnApiRunner", "--sdk_container_image=unused"]
 SPAN = 3
@@ -209,8 +209,10 @@ def prepare(folder: Path) -> Prepared:
     return Prepared(config, log, ingested, made(standard_artifacts.TransformGraph, graph, number=2))
 
 
-def materialize(prepared: Prepared, folder: Path, examples: Any = None) -> Any:
-    """Runs the FeatureMaterializer; returns its output."""
+def materialize(
+    prepared: Prepared, folder: Path, examples: Any = None, spark: SparkConfig | None = None
+) -> Any:
+    """Runs the FeatureMaterializer, on Beam unless told otherwise; returns its output."""
     features = made(standard_artifacts.Examples, folder / "features", number=3)
     execute(
         FeatureMaterializer,
@@ -218,5 +220,6 @@ def materialize(prepared: Prepared, folder: Path, examples: Any = None) -> Any:
         {"examples": examples or prepared.examples, "transform_graph": prepared.transform_graph},
         {"features": features},
         config=MaterializerConfig.of(prepared.config).model_dump_json(),
+        spark="" if spark is None else spark.model_dump_json(),
     )
     return features

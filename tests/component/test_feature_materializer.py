@@ -13,6 +13,7 @@ import tensorflow as tf
 from small_examples import KNOWN_USERS, ROWS, SPAN, Prepared, made, materialize
 from tfx.types import standard_artifacts
 
+from tfx_distill.components import engines
 from tfx_distill.components.artifacts import fingerprint
 from tfx_distill.datasets.example_shards import read_shard
 from tfx_distill.schema.errors import DataError
@@ -181,3 +182,17 @@ def test_a_damaged_shard_is_named_and_leaves_nothing_behind(
         materialize(prepared, tmp_path, made(standard_artifacts.Examples, shard.parents[1]))
     assert str(shard) in caught.value.where
     assert list((tmp_path / "features").rglob("*part-00001*")) == []
+
+
+def test_what_a_killed_attempt_left_is_no_part_of_the_table(
+    features: Any, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = engines.run
+
+    def leaving(*arguments: Any, **options: Any) -> Any:
+        notes = run(*arguments, **options)
+        (tmp_path / "features/Split-train/.part-00001.arrow.99").write_bytes(b"half of it")
+        return notes
+
+    monkeypatch.setattr(engines, "run", leaving)
+    assert fingerprint(materialize(prepared, tmp_path).uri) == fingerprint(features.uri)

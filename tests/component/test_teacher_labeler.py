@@ -14,13 +14,14 @@ import numpy as np
 import polars as pl
 import pytest
 from deltalake import DeltaTable
+from labelings import WATERMARK, Labeler, settings, visible
 from linear_teacher import save
 from small_disk import mount_command
 from small_examples import ROWS, SPAN, Prepared, execute, made
 from tfx.types import standard_artifacts
 
 from tfx_distill.components.artifacts import TeacherLabels, fingerprint, read_snapshots
-from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
+from tfx_distill.components.teacher_labeler import TeacherLabeler
 from tfx_distill.labels.history import provenance_of
 from tfx_distill.labels.snapshot import Snapshot
 from tfx_distill.schema.config import LabelWatch
@@ -28,55 +29,6 @@ from tfx_distill.schema.errors import LabelError, ModelError
 from tfx_distill.trainer import feature_table
 
 HERE = Path(__file__).parent
-WATERMARK = -7200
-"""Of the teachers, in seconds: two hours before the first example."""
-
-
-def settings(prepared: Prepared, table: Path) -> LabelerConfig:
-    return LabelerConfig.of(prepared.config).model_copy(update={"table": str(table)})
-
-
-class Labeler:
-    """Labels with one teacher after another into one table."""
-
-    def __init__(self, prepared: Prepared, features: Any, folder: Path) -> None:
-        self._prepared, self._features, self._folder = prepared, features, folder
-        self.table = folder / "table"
-        self._runs = 0
-
-    def __call__(
-        self,
-        model: str,
-        *,
-        blessed: int | None = 1,
-        watch: LabelWatch | None = None,
-        **others: Any,
-    ) -> Any:
-        """Runs the component, with further inputs if given; returns its output artifact."""
-        self._runs += 1
-        teacher = made(standard_artifacts.Model, model, number=40 + self._runs)
-        teacher.set_int_custom_property("watermark", WATERMARK)
-        teacher.set_int_custom_property("span", SPAN - 1)
-        blessing = made(standard_artifacts.ModelBlessing, self._folder / "blessing")
-        if blessed is not None:
-            blessing.set_int_custom_property("blessed", blessed)
-        labels = made(TeacherLabels, self._folder / f"labels-{self._runs}")
-        execute(
-            TeacherLabeler,
-            self._folder,
-            {
-                "features": self._features,
-                "transform_graph": self._prepared.transform_graph,
-                "model": teacher,
-                "model_blessing": blessing,
-                **others,
-            },
-            {"teacher_labels": labels},
-            config=settings(self._prepared, self.table)
-            .model_copy(update={"watch": watch or LabelWatch(calibration=None)})
-            .model_dump_json(),
-        )
-        return labels
 
 
 @pytest.fixture
@@ -103,11 +55,6 @@ def rows(features: Any) -> dict[str, dict[str, np.ndarray]]:
 def only_snapshot(uri: str) -> Snapshot:
     (snapshot,) = read_snapshots(uri)
     return snapshot
-
-
-def visible(snapshot: Snapshot) -> pl.DataFrame:
-    """What any reader of Delta tables sees, in the order of the ids."""
-    return pl.read_delta(snapshot.table, version=snapshot.version).sort("example_id")
 
 
 def commits_with_labels(table: Path) -> int:

@@ -22,8 +22,11 @@ from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.components.teacher_trainer import TeacherTrainer
 from tfx_distill.schema.config import DistillConfig, RunConfig
 from tfx_distill.schema.errors import ModelError
-from tfx_distill.trainer import feature_table, training_state, vocabularies
+from tfx_distill.trainer import course as courses
+from tfx_distill.trainer import feature_table, local_workers, training_state, vocabularies
+from tfx_distill.trainer.course import Course
 from tfx_distill.trainer.folds import fold_models, fold_of
+from tfx_distill.trainer.input import Fold
 from tfx_distill.trainer.run import JOB, RECORD, RUN_FN, TrainingJob
 from tfx_distill.trainer.teacher import Teacher
 
@@ -238,6 +241,27 @@ def test_a_row_is_labelled_by_the_model_that_has_not_seen_its_query(
     # Fold models belong to the first training: later ones label what they have not seen.
     later = run(job, chunks[1:2], base=model)
     assert fold_models(later.uri) == []
+
+
+def test_several_workers_train_the_model_and_its_folds(
+    prepared: Prepared, chunks: list[Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That they train as one process does is tested with real ones, apart from TFX."""
+    seen = []
+
+    def train(course: Course, folder: Path) -> Any:
+        seen.append((folder.name, course.without, course.job.workers))
+        return courses.train(course)
+
+    monkeypatch.setattr(local_workers, "train", train)
+    settings = config(prepared, labels={"cross_fit": 2}, trainer={"workers": 2})
+    model = run(TrainingJob.of_teacher(settings), chunks[:1])
+    assert seen == [
+        ("workers", None, 2),
+        ("workers-0", Fold(0, 2), 2),
+        ("workers-1", Fold(1, 2), 2),
+    ]
+    assert len(fold_models(model.uri)) == 2
 
 
 def test_a_teacher_labels_rows_as_it_labels_a_shard(

@@ -32,7 +32,7 @@ def test_a_short_config_gets_its_defaults() -> None:
     config = RunConfig.model_validate(BASIS)
     assert config.seed == 0
     assert config.run_folder == Path("runs/video")
-    assert config.label_table == Path("runs/video/labels")
+    assert config.label_table == "runs/video/labels"
     assert config.data.format == "parquet"
     assert config.data.shard_rows == 65_536
     age, views = config.features.numeric

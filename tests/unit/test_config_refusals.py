@@ -122,14 +122,32 @@ def test_further_errors_are_counted(tmp_path: Path) -> None:
     assert "2 more" in refused(tmp_path, content).fix
 
 
-@pytest.mark.parametrize("key", ["labels.table", "push.directory", "root", "data.spans"])
-def test_a_url_is_no_folder(key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "scheme"),
+    [("labels.table", "gs"), ("push.directory", "s3"), ("root", "s3"), ("data.spans", "s3")],
+)
+def test_a_url_is_no_folder(key: str, scheme: str, tmp_path: Path) -> None:
     # As a path, s3://bucket would be the folder `s3:` beside the config.
-    error = refused(tmp_path, changed(key, "s3://bucket/{SPAN}/{split}"))
+    error = refused(tmp_path, changed(key, f"{scheme}://bucket/{{SPAN}}/{{split}}"))
     assert error.where.endswith(f": {key}")
-    assert "s3://bucket" in error.got
+    assert f"{scheme}://bucket" in error.got
     assert "local or mounted" in error.expected
     assert RunConfig.model_validate(changed(key, "/mnt/s3/{SPAN}/{split}"))
+
+
+def test_labels_may_lie_in_a_bucket() -> None:
+    config = RunConfig.model_validate(changed("labels.table", "s3://my-lake/a/teacher=1/v1.0/"))
+    assert config.label_table == "s3://my-lake/a/teacher=1/v1.0/"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://lake", "s3://lake/", "s3:/lake/a", "s3://Lake/a", "s3://lake/a b", "s3://lake/../a"],
+)
+def test_a_bucket_needs_a_prefix_of_safe_characters(url: str, tmp_path: Path) -> None:
+    error = refused(tmp_path, changed("labels.table", url))
+    assert error.where.endswith(": labels.table")
+    assert "s3://BUCKET/PREFIX" in error.expected
 
 
 # Parts that do not go together

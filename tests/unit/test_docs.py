@@ -167,6 +167,7 @@ KEYED_BY = {
     "steps": "component",
     "env": "variable",
     "node_selector": "label",
+    "options": "option",
 }
 """What the keys of a mapping are."""
 

@@ -52,11 +52,7 @@ def files(table: Path) -> set[str]:
 
 def of(snapshot: Snapshot, *splits: Split) -> set[str]:
     """Files of a snapshot, there or not."""
-    return {
-        os.path.relpath(path, snapshot.table)
-        for split in splits
-        for path in stored_files(snapshot, split)
-    }
+    return {path for split in splits for path in stored_files(snapshot, split)}
 
 
 def ids(*values: int) -> np.ndarray:

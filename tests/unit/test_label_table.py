@@ -194,9 +194,8 @@ def test_files_of_a_snapshot_are_those_of_its_version(tmp_path: Path) -> None:
         for span in (3, 4):
             for split in SPLITS:
                 target = f"teacher=video/span={span}/split={split}/"
-                expected = [
-                    path for path in delta.file_uris() if path.removeprefix(root).startswith(target)
-                ]
+                paths = [path.removeprefix(root) for path in delta.file_uris()]
+                expected = [path for path in paths if path.startswith(target)]
                 found = stored_files(replace(snapshot, span=span), split)
                 assert found == sorted(expected)
 

@@ -19,6 +19,7 @@ from tfx_distill.labels.history import provenance_of
 from tfx_distill.labels.log import read_commit
 from tfx_distill.labels.retention import compact, expire, vacuum
 from tfx_distill.labels.snapshot import Snapshot, read
+from tfx_distill.labels.storage import storage_of
 from tfx_distill.schema.columns import Split
 
 _start: Any = None
@@ -173,7 +174,7 @@ def test_maintenance_beside_a_labeler_loses_and_doubles_nothing(
     assert operations.count("OPTIMIZE") > 1
     # Every snapshot of a kept span can still be read, the replaced ones, too.
     for version in range(DeltaTable(str(table)).version() + 1):
-        entry = read_commit(table, version)
+        entry = read_commit(storage_of(table), version)
         if entry is not None and entry.labels and entry.metadata["span"] > 5:
             snapshot = Snapshot(str(table), version, "video", entry.metadata["span"])
             assert len(labels(read(snapshot, "train"))) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import shutil
 import subprocess
 from typing import Any
@@ -32,6 +34,34 @@ def validate(document: dict[str, Any]) -> None:
       SchemaNotFoundError: There is no such kind.
     """
     kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+WORKERS = list(yaml.safe_load_all((FOLDER.parent / "workers.yaml").read_text()))
+
+
+def test_the_workers_of_a_course_are_valid_and_find_each_other() -> None:
+    for document in WORKERS:
+        validate(document)
+    service, job = WORKERS
+    pod = job["spec"]["template"]
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    assert service["metadata"]["name"] == pod["spec"]["subdomain"] == job["metadata"]["name"]
+    (container,) = pod["spec"]["containers"]
+    env = {one["name"]: one["value"] for one in container["env"]}
+    assert int(env["WORKERS"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    # What the shell makes of it, as TensorFlow reads it.
+    command = container["command"][-1].replace("exec python", "printenv TF_CONFIG #")
+    told = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | env | {"JOB_COMPLETION_INDEX": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(told.stdout)
+    assert found["task"] == {"type": "worker", "index": 3}
+    assert found["cluster"]["worker"][3] == "distill-workers-3.distill-workers:2222"
+    assert len(found["cluster"]["worker"]) == 4
 
 
 def named(kind: str) -> dict[str, Any]:

@@ -253,12 +253,16 @@ def test_scales_by_hand(tmp_path):
 
 def test_each_task_counts_by_its_own_scale():
     best = stopping.Best(1, {"click": 0.5, "watch": 100.0})
-    assert not best.is_over({"val_click": 0.5, "val_watch": 100.0}, lambda: "first")
+    best.see({"val_click": 0.5, "val_watch": 100.0}, lambda: "first")
+    assert not best.is_over
     # Watch time got 2 % better, clicks 10 % worse: by the plain sum this would be the best epoch.
-    assert best.is_over({"val_click": 0.55, "val_watch": 98.0}, lambda: "second")
-    assert best.state == "first"
+    best.see({"val_click": 0.55, "val_watch": 98.0}, lambda: "second")
+    assert best.is_over
+    assert (best.state, best.epoch) == ("first", 1)
     never = stopping.Best(None, {"click": 0.5})
-    assert not any(never.is_over({"val_click": loss}, lambda: "x") for loss in (1.0, 2.0, 3.0))
+    for loss in (1.0, 2.0, 3.0):
+        never.see({"val_click": loss}, lambda: "x")
+        assert not never.is_over
 
 
 def test_a_chunk_without_an_eval_split_is_trained_on_all_the_same(tmp_path, student):
@@ -320,7 +324,7 @@ def test_kept_trainings_are_traced_once_and_start_anew(chunks):
     again = kept("teacher", 5, **arguments)
     assert again is first
     assert_same(again.state(), start)
-    assert again._step.experimental_get_tracing_count() == 1
+    assert again.step.experimental_get_tracing_count() == 1
     assert kept("teacher", 6, **arguments) is not first
     other = arguments | {"training": TRAINING.model_copy(update={"learning_rate": 0.1})}
     assert kept("teacher", 5, **other) is not first

@@ -1,0 +1,145 @@
+"""Twins that are trained at the same time, in processes of their own, by the local runner."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_examples import SPAN, Prepared
+from tfx.dsl.components.common.importer import Importer
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types import standard_artifacts
+
+from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH, WATERMARK
+from tfx_distill.components.student_trainer import StudentTrainer
+from tfx_distill.pipeline import local_runner
+from tfx_distill.pipeline.local_runner import Outcome
+from tfx_distill.pipeline.training_processes import TrainingProcesses
+from tfx_distill.schema.config import RunConfig
+from tfx_distill.schema.errors import EnvironmentProblem, ModelError
+from tfx_distill.trainer.run import TrainingJob
+
+
+def config(prepared: Prepared) -> RunConfig:
+    def student(name: str, rate: float) -> dict[str, Any]:
+        training = {"epochs": 2, "batch_size": 32, "learning_rate": rate, "clip_norm": None}
+        model = {"hidden": 4, "tower": 3, "embedding": 2}
+        return {"name": name, "model": model, "training": training}
+
+    students = [student("calm", 0.01), student("slow", 0.001), student("wild", 1e30)]
+    return RunConfig.model_validate(
+        prepared.config.model_dump(mode="json") | {"students": students}
+    )
+
+
+def pipeline(prepared: Prepared, features: Any, folder: Path) -> Pipeline:
+    examples = Importer(
+        source_uri=features.uri,
+        artifact_type=standard_artifacts.Examples,
+        properties={"span": SPAN, "split_names": '["train", "eval"]'},
+        custom_properties={TRANSFORM_GRAPH: prepared.transform_graph.uri, WATERMARK: 1},
+    ).with_id("Features")
+    graph = Importer(
+        source_uri=prepared.transform_graph.uri, artifact_type=standard_artifacts.TransformGraph
+    ).with_id("Graph")
+    made = config(prepared)
+    trainers = [
+        StudentTrainer(
+            examples=examples.outputs["result"],
+            transform_graph=graph.outputs["result"],
+            job=TrainingJob.of_student(made, student, twin=True),
+        ).with_id(student.name)
+        for student in made.students
+    ]
+    return Pipeline(
+        pipeline_name="side_by_side",
+        pipeline_root=str(folder / "artifacts"),
+        components=[examples, graph, *trainers],
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            str(folder / "metadata.sqlite")
+        ),
+    )
+
+
+def weights(folder: Path, name: str) -> list[np.ndarray]:
+    (model,) = (folder / "artifacts" / name / "model").iterdir()
+    return [w.numpy() for w in tf.saved_model.load(str(model / "Format-Serving")).weights]
+
+
+@pytest.fixture(scope="module")
+def alone(prepared: Prepared, features: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One after the other, in this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    local_runner.run(pipeline(prepared, features, folder), report=lambda line: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def beside(
+    prepared: Prepared, features: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome, TrainingProcesses, list[str]]:
+    """Two at a time."""
+    folder = tmp_path_factory.mktemp("beside")
+    lines: list[str] = []
+    with TrainingProcesses(2, folder) as processes:
+        outcome = local_runner.run(
+            pipeline(prepared, features, folder), trainings=processes, report=lines.append
+        )
+    return folder, outcome, processes, lines
+
+
+def test_the_models_are_those_of_one_process(alone: Path, beside: Any) -> None:
+    for name in ("calm", "slow"):
+        for mine, theirs in zip(weights(beside[0], name), weights(alone, name), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_two_are_trained_at_the_same_time(beside: Any) -> None:
+    _, _, processes, lines = beside
+    begun = [lines.index(line) for line in ("[3/5] calm", "[4/5] slow", "[5/5] wild")]
+    assert max(begun) < min(k for k, line in enumerate(lines) if k > begun[0] and ":" in line)
+    assert processes.costs.keys() == {"calm", "slow"}
+    assert all(cost.peak_mib > 100 for cost in processes.costs.values())
+
+
+def test_a_failure_reaches_the_caller_and_stops_no_other(beside: Any) -> None:
+    _, outcome, _, _ = beside
+    states = {step.component: step.state for step in outcome.steps}
+    assert list(states) == ["Features", "Graph", "calm", "slow", "wild"]
+    assert states == {**dict.fromkeys(states, "ran"), "wild": "failed"}
+    (error,) = outcome.errors
+    assert isinstance(error, ModelError)
+    assert "finite" in str(error)
+
+
+def test_they_write_to_the_log_not_to_the_terminal(beside: Any) -> None:
+    assert "Saving calm (twin)" in (beside[0] / "run.log").read_text()
+
+
+def test_a_process_that_is_killed_is_an_error_in_words(
+    prepared: Prepared, features: Any, tmp_path: Path
+) -> None:
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.05):
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, 9)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with TrainingProcesses(2, tmp_path) as processes:
+        made = pipeline(prepared, features, tmp_path)
+        outcome = local_runner.run(made, trainings=processes, report=lambda line: None)
+    over.set()
+    killer.join()
+    assert [step.state for step in outcome.steps] == ["ran", "ran", *["failed"] * 3]
+    assert all(isinstance(error, EnvironmentProblem) for error in outcome.errors)
+    assert "trainer.parallel" in str(outcome.error)
