@@ -6,7 +6,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo stream test lint format bench bench-stream bench-gate test-next clean
+.PHONY: help setup demo stream test lint format bench bench-speed bench-quality bench-stream bench-gate test-next clean
 
 BIN := .venv/bin
 SETUP := pyproject.toml uv.lock .ci/setup .ci/uv .ci/find-python .ci/facets .ci/compile
@@ -45,7 +45,14 @@ format: .venv/.ready ## Rewrite the code in its style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.ready ## Measure what distillation is worth, over five seeds
+bench: .venv/.ready ## Measure the speed of everything at small size, against the stored ratios
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-speed: .venv/.ready ## Measure the speed of everything at full size
+	for name in labeler sharing join input embeddings simulator pipeline scale; do \
+	    $(BIN)/python -m benchmarks.$$name --json runs/bench/$$name.json || exit 1; done
+
+bench-quality: .venv/.ready ## Measure what distillation is worth, over five seeds
 	$(BIN)/python -m benchmarks.quality.distillation $(ARGS)
 
 bench-stream: .venv/.ready ## Measure a stream: its costs, kills, a second student, and what each choice is worth

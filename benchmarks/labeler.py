@@ -243,7 +243,7 @@ def main() -> None:
         asked.into,
         rows=asked.rows or (20_000 if asked.small else 200_000),
         copies=10,
-        slow_rows=10_000 if asked.small else 40_000,
+        slow_rows=5_000 if asked.small else 20_000,
         runs=asked.runs,
     )
     result.show(found, table(found), asked.json)

@@ -15,6 +15,7 @@ import click
 
 from tfx_distill.pipeline import telling
 from tfx_distill.pipeline.bless_command import bless
+from tfx_distill.pipeline.meter import Meter
 from tfx_distill.pipeline.report_commands import after_run, report, serve_report
 from tfx_distill.pipeline.stream_commands import (
     STUDENTS_ONLY,
@@ -129,6 +130,7 @@ def run(
     config_file: Path, spans: str | None, students_only: bool, until: str | None, seed: int | None
 ) -> None:
     """Run the pipeline, or what is left of it to do: one batch, or every pending span."""
+    start = Meter().start()
     from tfx_distill.schema import config as run_config
 
     config = run_config.load(config_file, {} if seed is None else {"seed": seed})
@@ -144,7 +146,7 @@ def run(
 
     from tfx_distill.pipeline import session, summary
 
-    result, error = session.run(config, spans=chosen, until=until)
+    result, error = session.run(config, spans=chosen, until=until, start=start)
     summary.show(result, Console())
     after_run(config)
     if error is not None:

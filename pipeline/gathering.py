@@ -20,7 +20,7 @@ from tfx_distill.components.teacher_labeler import QUALITY, TEACHER_SPAN
 from tfx_distill.pipeline import lineage, overrides
 from tfx_distill.pipeline.graph import LABELER, TEACHER_GATE, Input
 from tfx_distill.pipeline.local_runner import Outcome
-from tfx_distill.pipeline.meter import resident_mib
+from tfx_distill.pipeline.meter import Meter, resident_mib
 from tfx_distill.pipeline.promotion import gate_id, validator_id
 from tfx_distill.pipeline.summary import (
     LabelSummary,
@@ -34,8 +34,17 @@ from tfx_distill.schema.errors import LabelsRefused
 from tfx_distill.trainer.run import RECORD
 
 
-def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
-    """Reads what a run left behind; parts that it did not reach are None or empty."""
+def summarise(
+    config: RunConfig, outcome: Outcome, source: Input, start: Meter | None = None
+) -> Summary:
+    """Reads what a run left behind; parts that it did not reach are None or empty.
+
+    Args:
+      config: What was run.
+      outcome: What became of its components.
+      source: What they started from.
+      start: What came before the first component, if it was measured.
+    """
     store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
     found = lineage.outputs(store, outcome.run_id)
     examples = found.get("SpanExampleGen", {}).get("examples")
@@ -65,6 +74,19 @@ def summarise(config: RunConfig, outcome: Outcome, source: Input) -> Summary:
         labels_refused=any(isinstance(error, LabelsRefused) for error in outcome.errors),
         students=tuple(students),
         steps=tuple(StepSummary(**asdict(step)) for step in outcome.steps),
+        start=None if start is None else _start(start),
+    )
+
+
+def _start(meter: Meter) -> StepSummary:
+    return StepSummary(
+        component="start",
+        state="ran",
+        seconds=meter.seconds,
+        cpu_seconds=meter.cpu_seconds,
+        peak_mib=meter.peak_mib,
+        error=None,
+        phases=meter.phases,
     )
 
 

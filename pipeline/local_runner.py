@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,7 @@ class Step:
       cpu_seconds: CPU time of this process and its children.
       peak_mib: Largest resident memory of this process meanwhile, in MiB.
       error: Why it failed, in words.
+      phases: Seconds of the wall time by phase, see `phases.PHASES`; the rest was work.
     """
 
     component: str
@@ -54,6 +55,7 @@ class Step:
     cpu_seconds: float = 0.0
     peak_mib: float = 0.0
     error: str | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,8 @@ class _Run:
             was = "from cache, " if state == "cached" else ""
             self._report(f"{title}: {was}{cost.seconds:.1f} s, peak {cost.peak_mib:,.0f} MiB")
         told = None if error is None else str(error)
-        return Step(name, state, cost.seconds, cost.cpu_seconds, cost.peak_mib, told), error
+        spent = (cost.seconds, cost.cpu_seconds, cost.peak_mib)
+        return Step(name, state, *spent, told, cost.phases), error
 
     def _launched(self, node: Any) -> Any:
         """The state of a node's execution after it was launched."""

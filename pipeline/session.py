@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from tfx_distill.datasets import logs
 from tfx_distill.pipeline import gathering, graph, local_runner, memory, summary
+from tfx_distill.pipeline.meter import Meter
 from tfx_distill.pipeline.span_records import PINNED
 from tfx_distill.pipeline.summary import Summary
 from tfx_distill.pipeline.training_processes import TrainingProcesses, available_cores
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
+from tfx_distill.trainer import device
 
 RESOLVED = "config.yaml"
 
@@ -52,7 +54,11 @@ class Done:
 
 
 def run(
-    config: RunConfig, *, spans: tuple[int, int] | None = None, until: str | None = None
+    config: RunConfig,
+    *,
+    spans: tuple[int, int] | None = None,
+    until: str | None = None,
+    start: Meter | None = None,
 ) -> tuple[Summary, Exception | None]:
     """Runs all spans as one batch; what was finished before and nothing changed is not done again.
 
@@ -60,6 +66,7 @@ def run(
       config: What to run.
       spans: First and last span; all there are by default.
       until: Id of the last component to run.
+      start: Measures since the start of the command; it is stopped at the first component.
 
     Returns:
       The summary, which is also in the run folder, and the first error.
@@ -69,7 +76,7 @@ def run(
     """
     _refuse_folder_of_a_stream(config)
     chosen = logs.select_spans(config.data, spans)
-    done = run_spans(config, Spans(chosen[0], chosen[-1]), until=until)
+    done = run_spans(config, Spans(chosen[0], chosen[-1]), until=until, start=start)
     if done is None:
         raise RuntimeError("a run that nobody stops has an end")
     return done.summary, done.error
@@ -82,6 +89,7 @@ def run_spans(
     labels_version: int | None = None,
     until: str | None = None,
     stop: Callable[[], bool] = lambda: False,
+    start: Meter | None = None,
 ) -> Done | None:
     """Runs the pipeline once.
 
@@ -91,22 +99,28 @@ def run_spans(
       labels_version: Without a teacher: the version of the label table to learn from.
       until: Id of the last component to run.
       stop: Asked before each component.
+      start: As of `run`.
 
     Returns:
       What became of it; None if it was stopped.
 
     Raises:
-      DistillError: Config or data cannot be used; nothing was done.
+      DistillError: Config or data cannot be used, or there is no GPU where the config wants one;
+        nothing was done.
     """
+    if config.trainer.workers == 1 or config.trainer.launch == "local":
+        # Otherwise the GPUs are those of other machines.
+        device.require(config.trainer.device)
     source = prepare(config, spans, labels_version=labels_version)
+    pipeline = graph.build(config, source)
+    if start is not None:
+        start.stop()
     with _trainings(config) as trainings:
-        outcome = local_runner.run(
-            graph.build(config, source), until=until, stop=stop, trainings=trainings
-        )
+        outcome = local_runner.run(pipeline, until=until, stop=stop, trainings=trainings)
     if outcome.stopped:
         return None
     memory.settle()
-    result = gathering.summarise(config, outcome, source)
+    result = gathering.summarise(config, outcome, source, start)
     summary.write(result, config.run_folder)
     return Done(result, outcome.error)
 

@@ -34,6 +34,7 @@ class StepSummary(Section):
     cpu_seconds: float
     peak_mib: float
     error: str | None
+    phases: dict[str, float] = {}
 
 
 class StudentSummary(Section):
@@ -85,7 +86,8 @@ class Summary(Section):
     `anomalies` are what the ExampleValidator found in the data, by split and column. `finished` is
     in seconds since the epoch. `resident_mib` is the memory of the process at the end. `code` is
     the `code_version` that ran. `labels_refused` says that there are no labels because they broke a
-    limit of `labels.watch`.
+    limit of `labels.watch`. `start` is what came before the first component, imports above
+    all, in a run that a command made.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Summary(Section):
     labels_refused: bool = False
     students: tuple[StudentSummary, ...]
     steps: tuple[StepSummary, ...]
+    start: StepSummary | None = None
 
     @property
     def spans(self) -> str:

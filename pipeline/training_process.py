@@ -10,20 +10,30 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfx_distill.pipeline import run_log
 from tfx_distill.pipeline.meter import Meter
+from tfx_distill.pipeline.phases import PHASES
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training cost its process: wall and CPU seconds, peak resident memory in MiB."""
+    """What one training cost its process; see `meter.Meter`.
+
+    The first one of a process pays for what the process has to import.
+    """
 
     seconds: float
     cpu_seconds: float
     peak_mib: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+_unpaid: list[Meter] = []
+"""What `begin` cost, until a training has paid for it."""
 
 
 def begin(log_folder: str, threads: int) -> None:
@@ -32,8 +42,9 @@ def begin(log_folder: str, threads: int) -> None:
     # Lines of several trainings would overwrite each other.
     sys.stderr = _Lines(sys.stderr.fileno())
     _end_with_parent()
-    import tensorflow as tf
-
+    with Meter() as meter:
+        import tensorflow as tf
+    _unpaid.append(meter)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
@@ -63,10 +74,24 @@ def _end_with_parent() -> None:
 
 def execute(execution_info: str, executable: str) -> tuple[bytes, Cost]:
     """Executes a component as TFX does; both arguments as TFX writes them for its processes."""
-    from tfx.orchestration.portable.python_executor_operator import PythonExecutorOperator
-    from tfx.orchestration.python_execution_binary import python_execution_binary_utils as binary
-
-    operator = PythonExecutorOperator(binary.deserialize_executable_spec(executable))
     with Meter() as meter:
+        from tfx.orchestration.portable.python_executor_operator import PythonExecutorOperator
+        from tfx.orchestration.python_execution_binary import (
+            python_execution_binary_utils as binary,
+        )
+
+        operator = PythonExecutorOperator(binary.deserialize_executable_spec(executable))
         output = operator.run_executor(binary.deserialize_execution_info(execution_info))
-    return output.SerializeToString(), Cost(meter.seconds, meter.cpu_seconds, meter.peak_mib)
+    cost = _sum([*_unpaid, meter])
+    _unpaid.clear()
+    return output.SerializeToString(), cost
+
+
+def _sum(meters: Sequence[Meter]) -> Cost:
+    """What several pieces of work cost that were done one after the other."""
+    return Cost(
+        seconds=sum(meter.seconds for meter in meters),
+        cpu_seconds=sum(meter.cpu_seconds for meter in meters),
+        peak_mib=max(meter.peak_mib for meter in meters),
+        phases={name: sum(meter.phases.get(name, 0.0) for meter in meters) for name in PHASES},
+    )

@@ -12,16 +12,13 @@ from tfx_distill.schema.config import Device
 from tfx_distill.schema.errors import EnvironmentProblem
 
 
-def chosen(device: Device) -> AbstractContextManager[Any]:
-    """In which a training is made and run.
-
-    Left alone, TensorFlow takes a GPU if it sees one.
+def require(device: Device) -> None:
+    """Refuses a device that is not there.
 
     Raises:
       EnvironmentProblem: A GPU is asked for and TensorFlow sees none.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if device == "gpu" and not gpus:
+    if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise EnvironmentProblem(
             "trainer.device",
             got="no GPU that TensorFlow can use",
@@ -29,7 +26,18 @@ def chosen(device: Device) -> AbstractContextManager[Any]:
             fix="Set it to auto or cpu; or see why `tf.config.list_physical_devices('GPU')` is "
             "empty: the driver, or a TensorFlow without CUDA (pip install 'tensorflow[and-cuda]').",
         )
-    if not gpus:
+
+
+def chosen(device: Device) -> AbstractContextManager[Any]:
+    """In which a training is made and run.
+
+    Left alone, TensorFlow takes a GPU if it sees one.
+
+    Raises:
+      EnvironmentProblem: As of `require`.
+    """
+    require(device)
+    if not tf.config.list_physical_devices("GPU"):
         return nullcontext()
     # Else TensorFlow takes all of the memory at once, also that of other processes to come.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

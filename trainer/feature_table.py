@@ -34,24 +34,32 @@ def shards(uri: str | Path, split: columns.Split) -> list[Path]:
 
 
 def rows(files: Iterable[Path]) -> int:
-    """Number of examples in these files; reads their footers only."""
+    """Number of examples in these files; reads their ids only."""
     return sum(_count(file) for file in files)
 
 
 def _count(file: Path) -> int:
     with pa.memory_map(str(file)) as source:
-        reader = pa.ipc.open_file(source)
+        schema = pa.ipc.open_file(source).schema
+        # The format counts rows batch by batch, and a batch is decompressed to be counted.
+        one = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(columns.EXAMPLE_ID)])
+        reader = pa.ipc.open_file(source, options=one)
         return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
 
-def read(file: Path, wanted: Iterable[str] | None = None) -> Columns:
-    """One shard as numpy arrays: blocks of shape [rows, width], everything else [rows]."""
-    options = None
+def read(file: Path, wanted: Iterable[str] | None = None, leave_out: Iterable[str] = ()) -> Columns:
+    """One shard as numpy arrays: blocks of shape [rows, width], everything else [rows].
+
+    Args:
+      file: Of the feature table.
+      wanted: Columns to read, as far as they are there; all by default.
+      leave_out: Of these.
+    """
     with pa.memory_map(str(file)) as source:
         schema = pa.ipc.open_file(source).schema
-        if wanted is not None:
-            indices = [schema.get_field_index(name) for name in wanted]
-            options = pa.ipc.IpcReadOptions(included_fields=sorted(i for i in indices if i >= 0))
+        chosen = set(schema.names if wanted is None else wanted) - set(leave_out)
+        indices = sorted(schema.get_field_index(name) for name in chosen & set(schema.names))
+        options = pa.ipc.IpcReadOptions(included_fields=indices)
         return arrays(pa.ipc.open_file(source, options=options).read_all())
 
 
@@ -61,7 +69,8 @@ def arrays(table: pa.Table) -> Columns:
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    array = column.combine_chunks()
+    # Also of a single chunk `combine_chunks` makes a copy.
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # no chunk at all, or several after a type change
         array = pa.concat_arrays(array.chunks)
     if pa.types.is_fixed_size_list(array.type):
@@ -70,31 +79,36 @@ def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 class Writer:
-    """Writes one shard, batch by batch; the file appears under its name when it is complete."""
+    """Writes one shard; the file appears under its name when it is complete.
+
+    All rows are written as one record batch, which readers need not put together. Memory: the rows
+    of a shard, as for whoever reads it.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._part = file.with_name(f".{file.name}.{uuid4().hex}")
-        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._batches: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Appends rows that `record` made."""
-        if self._writer is None:
-            self._part.parent.mkdir(parents=True, exist_ok=True)
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            self._writer = pa.ipc.new_file(str(self._part), batch.schema, options=options)
-        self._writer.write_batch(batch)
+        self._batches.append(batch)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            if kind is None:
-                self._part.replace(self._file)
-            else:
-                self._part.unlink()
+        if kind is not None or not self._batches:
+            return
+        whole = pa.Table.from_batches(self._batches).combine_chunks()
+        part = self._file.with_name(f".{self._file.name}.{uuid4().hex}")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            with pa.ipc.new_file(str(part), whole.schema, options=options) as writer:
+                writer.write_table(whole)
+            part.replace(self._file)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def record(batch: Mapping[str, NDArray[Any]]) -> pa.RecordBatch:

@@ -181,17 +181,19 @@ class Examples:
         order = range(len(self.files)) if shuffle is None else shuffle.permutation(len(self.files))
         rest: Columns | None = None
         for file in (self.files[place] for place in order):
-            shard = self._taught(file, feature_table.read(file))
+            shard = self._taught(file, feature_table.read(file, leave_out=[columns.EVENT_TIME]))
             if self.without is not None:
                 shard = self.without.kept(shard)
             if shuffle is not None:
                 shard = _take(shard, self._shuffled(shard, shuffle))
-            if rest is not None:
-                shard = {name: np.concatenate([rest[name], shard[name]]) for name in shard}
-            cuts = self._cuts(shard)
+            # Only the first batch holds rows of two shards; the others are not copied.
+            held = 0 if rest is None else len(rest[columns.EXAMPLE_ID])
+            cuts = self._cuts(shard, rest)
             for start, end in pairwise(cuts):
-                yield self._numbered(_take(shard, slice(start, end)))
-            rest = _take(shard, slice(cuts[-1], None))
+                part = _take(shard, slice(max(start - held, 0), end - held))
+                yield self._numbered(part if start or rest is None else _joined(rest, part))
+            left = _take(shard, slice(max(cuts[-1] - held, 0), None))
+            rest = left if cuts[-1] or rest is None else _joined(rest, left)
         if rest is not None and len(rest[columns.EXAMPLE_ID]):
             yield self._numbered(rest)
 
@@ -212,12 +214,14 @@ class Examples:
         place = shuffle.permutation(int(numbers.max(initial=-1)) + 1)
         return np.argsort(place[numbers], kind="stable")
 
-    def _cuts(self, shard: Columns) -> list[int]:
-        """Where batches end; what lies after the last cut waits for the next shard."""
-        size, total = self.batch_size, len(shard[columns.EXAMPLE_ID])
+    def _cuts(self, shard: Columns, rest: Columns | None) -> list[int]:
+        """Where batches of `rest` and `shard` end; what lies after the last cut waits."""
+        queries = shard[columns.QUERY_ID]
+        if rest is not None:
+            queries = np.concatenate([rest[columns.QUERY_ID], queries])
+        size, total = self.batch_size, len(queries)
         if not self.whole_queries:
             return list(range(0, total + 1, size))
-        queries = shard[columns.QUERY_ID]
         ends = np.append(np.flatnonzero(queries[1:] != queries[:-1]) + 1, total)
         cuts = [0]
         while total - cuts[-1] > size:
@@ -236,4 +240,13 @@ class Examples:
 
 
 def _take(shard: Columns, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Columns:
-    return {name: values[index] for name, values in shard.items()}
+    if isinstance(index, slice):
+        return {name: values[index] for name, values in shard.items()}
+    if index.dtype == np.bool_:
+        index = np.flatnonzero(index)
+    # In half the time of `values[index]`.
+    return {name: values.take(index, axis=0) for name, values in shard.items()}
+
+
+def _joined(before: Columns, after: Columns) -> Columns:
+    return {name: np.concatenate([before[name], after[name]]) for name in after}

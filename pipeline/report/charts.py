@@ -6,6 +6,7 @@ reader's system prefers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,6 +201,35 @@ def bars(title: str, text: str, rows: Sequence[Row], *, x: str, y: str, by: str)
             "y": {"field": y, "type": "quantitative", "title": y},
             "color": {"field": by, "type": "nominal", "sort": None, "title": None},
             "tooltip": _tooltip((x, by, y), rows),
+        },
+    }
+    return Chart(title, text, _spec(rows, content))
+
+
+def sideways(title: str, text: str, rows: Sequence[Row], *, x: str, y: str, by: str) -> Chart:
+    """Stacked bars of `x` to the right, one for each name `y`, coloured `by`.
+
+    Names and colours are in the order of the rows.
+    """
+    names = list(dict.fromkeys(row[by] for row in rows))
+    content: Spec = {
+        "height": _LINE * len({row[y] for row in rows}),
+        # Vega would stack them by the alphabet.
+        "transform": [{"calculate": f"indexof({json.dumps(names)}, datum['{by}'])", "as": "at"}],
+        # The edge tells neighbours apart for those who see no colours.
+        "mark": {"type": "bar", "stroke": "var:--page", "strokeWidth": 1},
+        "encoding": {
+            "x": {"field": x, "type": "quantitative", "title": x},
+            "y": {
+                "field": y,
+                "type": "nominal",
+                "sort": None,
+                "title": None,
+                "axis": {"labelLimit": 200},
+            },
+            "color": {"field": by, "type": "nominal", "sort": None, "title": None},
+            "order": {"field": "at", "type": "quantitative"},
+            "tooltip": _tooltip((y, by, x), rows),
         },
     }
     return Chart(title, text, _spec(rows, content))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tfx_distill.pipeline.phases import PHASES
 from tfx_distill.pipeline.report.gather_runs import Run, Step
 
+WORK = "work"
+"""What a component does when it is in none of the phases that are told apart."""
 PARTS = ("data", "teacher", "students", "twins", "gates")
 """What components are for, in the order of the pipeline."""
 
 _BOTH, _TRAIN, _EVAL = ("train", "eval"), ("train",), ("eval",)
 _READS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "start": ("start", ()),
     "SpanExampleGen": ("data", _BOTH),
     "StatisticsGen": ("data", _BOTH),
     "Transform": ("data", _TRAIN),
@@ -34,7 +38,18 @@ _READS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What one component cost in one run; `rate` is examples a second, None if it reads none."""
+    """What one component cost in one run, or what came before the first one.
+
+    Attributes:
+      component: Its id, or `start`.
+      part: What it is for.
+      state: Whether it ran.
+      seconds: Wall time.
+      cpu_seconds: CPU time of its process and of the processes that it ended.
+      peak_mib: Largest resident memory, in MiB.
+      phases: Seconds of the wall time by phase, work the last; empty if they were not measured.
+      rows: Examples that it reads, each once; 0 if it reads none, or did not run.
+    """
 
     component: str
     part: str
@@ -42,7 +57,27 @@ class Cost:
     seconds: float
     cpu_seconds: float
     peak_mib: float
-    rate: float | None
+    phases: Mapping[str, float]
+    rows: int
+
+    @property
+    def waiting(self) -> float | None:
+        """Least share of the wall time in which no core worked for it; None if it took no time.
+
+        Least, because two cores that work at the same time hide as much waiting elsewhere.
+        """
+        return max(0.0, 1 - self.cpu_seconds / self.seconds) if self.seconds > 0 else None
+
+    @property
+    def rate(self) -> float | None:
+        """Examples a second; None if it reads none."""
+        return self.rows / self.seconds if self.rows and self.seconds > 0 else None
+
+    @property
+    def working_rate(self) -> float | None:
+        """Examples a second of work; None if it reads none, or its phases were not measured."""
+        work = self.phases.get(WORK, 0.0)
+        return self.rows / work if self.rows and work > 0 else None
 
 
 @dataclass(frozen=True)
@@ -74,8 +109,9 @@ class Gain:
 
 
 def costs(run: Run) -> tuple[Cost, ...]:
-    """Each component of a run, in the order in which they ran."""
-    return tuple(_cost(step, run) for step in run.steps)
+    """Each component of a run, in the order in which they ran, after the start of the command."""
+    start = () if run.start is None else (run.start,)
+    return tuple(_cost(step, run) for step in (*start, *run.steps))
 
 
 def part_of(component: str) -> str:
@@ -113,7 +149,6 @@ def gains(runs: Sequence[Run]) -> tuple[Gain, ...]:
 def _cost(step: Step, run: Run) -> Cost:
     splits = _READS.get(step.component.partition(".")[0], ("", ()))[1]
     rows = sum(run.examples.get(split, 0) for split in splits)
-    ran = step.state == "ran" and step.seconds > 0
     return Cost(
         step.component,
         part_of(step.component),
@@ -121,8 +156,16 @@ def _cost(step: Step, run: Run) -> Cost:
         step.seconds,
         step.cpu_seconds,
         step.peak_mib,
-        rows / step.seconds if ran and rows else None,
+        _phases(step),
+        rows if step.state == "ran" else 0,
     )
+
+
+def _phases(step: Step) -> dict[str, float]:
+    if not step.phases:
+        return {}
+    spent = {phase: step.phases.get(phase, 0.0) for phase in PHASES}
+    return spent | {WORK: max(0.0, step.seconds - sum(spent.values()))}
 
 
 def _leads(run: Run, student: str) -> dict[str, float]:

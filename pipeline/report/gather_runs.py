@@ -76,7 +76,10 @@ class Student:
 
 @dataclass(frozen=True)
 class Step:
-    """What one component cost; `state` is `ran`, `cached`, `failed` or `skipped`."""
+    """What one component cost; `state` is `ran`, `cached`, `failed` or `skipped`.
+
+    `phases` are seconds of the wall time, see `pipeline.phases`; empty if they were not measured.
+    """
 
     component: str
     state: str
@@ -84,6 +87,7 @@ class Step:
     cpu_seconds: float
     peak_mib: float
     error: str | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Run:
     """One run: a batch, the bootstrap of a stream, or a later span (with `carried`).
 
     `finished` is in seconds since the epoch. `code` is the version of the code, if it was kept.
+    `start` is what came before the first component, if it was measured.
     """
 
     name: str
@@ -121,6 +126,7 @@ class Run:
     students: tuple[Student, ...]
     steps: tuple[Step, ...]
     code: str | None = None
+    start: Step | None = None
 
     @property
     def spans(self) -> str:
@@ -224,6 +230,7 @@ def run_of(content: Mapping[str, Any]) -> Run:
         students=tuple(_student(one) for one in get("students") or ()),
         steps=tuple(_step(one) for one in get("steps") or ()),
         code=get("code"),
+        start=_step(get("start")) if get("start") else None,
     )
 
 
@@ -263,6 +270,7 @@ def _step(content: Mapping[str, Any]) -> Step:
         content.get("cpu_seconds", 0.0),
         content.get("peak_mib", 0.0),
         content.get("error"),
+        content.get("phases") or {},
     )
 
 

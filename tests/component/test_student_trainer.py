@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import threading
+import time
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +25,8 @@ from tfx_distill.labels.provenance import Provenance
 from tfx_distill.labels.shard import LabelShardWriter
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import LabelError
-from tfx_distill.trainer import feature_table
-from tfx_distill.trainer.run import RECORD, TrainingJob
+from tfx_distill.trainer import feature_table, local_workers, training_state
+from tfx_distill.trainer.run import RECORD, WORKERS, TrainingJob
 
 UNLABELLED = 30  # of the train split, whose 300 examples lie in three shards
 COVERAGE = 1 - UNLABELLED / ROWS["train"]
@@ -219,3 +222,77 @@ def test_too_few_labels_stop_a_student_before_it_is_trained(
     assert "labels.min_coverage" in error.fix
     assert not list(tmp_path.rglob("*.pb"))
     assert not list(tmp_path.rglob("events.*"))
+
+
+# Several workers
+
+
+def require_same(together: Trained, alone: Trained) -> None:
+    """Up to the order of summation: sums of float32 differ in their last digits."""
+    record, expected = together.record, alone.record
+    assert record["losses"].keys() == expected["losses"].keys()
+    for name, values in expected["losses"].items():
+        assert record["losses"][name] == pytest.approx(values, rel=1e-4), name
+    for key in ("epochs", "parameters", "coverage", "base_span"):
+        assert record[key] == expected[key], key
+    assert together.weights.keys() == alone.weights.keys()
+    for name, value in alone.weights.items():
+        np.testing.assert_allclose(together.weights[name], value, atol=1e-3, err_msg=name)
+    (state, milestone), (other, reached) = (
+        training_state.read(one.model / training_state.FOLDER) for one in (together, alone)
+    )
+    assert milestone == reached
+    assert state.optimizer.keys() == other.optimizer.keys()
+    for name, value in other.weights.items():
+        np.testing.assert_allclose(state.weights[name], value, atol=1e-3, err_msg=name)
+    # Neither checkpoints nor the result that was handed over: the artifact has it.
+    assert sorted(file.name for file in (together.run / WORKERS).iterdir()) == [
+        *("course.json", "worker-0.log", "worker-1.log")
+    ]
+
+
+def test_two_workers_leave_what_one_leaves(train: Any, labels: Any, student: Trained) -> None:
+    together = train(labels, labels=ENOUGH, trainer={"workers": 2})
+    require_same(together, student)
+    drawn = scalars(together.run / "train")
+    expected = pytest.approx(together.record["losses"]["loss"], rel=1e-6)
+    assert drawn["loss"] == expected, "of one worker, once"
+    assert not (student.run / WORKERS).exists()
+
+
+def test_a_worker_that_is_killed_changes_nothing(
+    prepared: Prepared,
+    features: Any,
+    labels: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def longer(**changes: Any) -> RunConfig:
+        content = small(prepared, labels=ENOUGH, **changes).model_dump(mode="json")
+        # Slow, so that sums in another order do not grow into other models over so many steps.
+        content["students"][0]["training"] |= {"epochs": 25, "learning_rate": 0.002}
+        return RunConfig.model_validate(content)
+
+    started: list[Any] = []
+    real = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        started.append(real(*arguments, **options))
+        return started[-1]
+
+    def kill() -> None:
+        while not list(tmp_path.glob(f"together/model_run/{WORKERS}/checkpoint-00000[3-9]")):
+            time.sleep(0.01)
+        started[1].kill()
+
+    alone = Trained(prepared, features, longer(), labels)(tmp_path / "alone")
+    monkeypatch.setattr(local_workers.subprocess, "Popen", popen)
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    config = longer(trainer={"workers": 2})
+    together = Trained(prepared, features, config, labels)(tmp_path / "together")
+    killer.join(1)
+    assert [process.returncode for process in started][1:] == [-9, 0, 0], "both once more"
+    require_same(together, alone)
+    told = (together.run / WORKERS / "worker-0.log").read_text()
+    assert told.count("epoch 1/25") == 1, "the second attempt begins later"

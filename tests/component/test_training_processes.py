@@ -109,6 +109,17 @@ def test_two_are_trained_at_the_same_time(beside: Any) -> None:
     assert all(cost.peak_mib > 100 for cost in processes.costs.values())
 
 
+def test_phases_are_those_of_the_processes(beside: Any) -> None:
+    _, outcome, _, _ = beside
+    steps = {step.component: step.phases for step in outcome.steps}
+    assert all(steps[name]["tracing"] > 0.1 for name in ("calm", "slow"))
+    # TensorFlow is imported by each process, for the first training that comes to it.
+    begun = [name for name in ("calm", "slow", "wild") if steps[name]["imports"] > 1]
+    assert begun[0] == "calm"
+    assert len(begun) <= 2
+    assert steps["Features"].keys() <= {"bookkeeping"}
+
+
 def test_a_failure_reaches_the_caller_and_stops_no_other(beside: Any) -> None:
     _, outcome, _, _ = beside
     states = {step.component: step.state for step in outcome.steps}

@@ -252,4 +252,37 @@ def test_every_component_is_for_something(component: str, part: str) -> None:
 
 def test_what_came_from_the_cache_has_no_rate() -> None:
     steps = [{**reported_runs.summary(2, "r", pushed=None)["steps"][0], "state": "cached"}]
-    assert [cost.rate for cost in costs(run_of(steps=steps))] == [None]
+    (cost,) = costs(run_of(steps=steps))
+    assert (cost.rate, cost.working_rate) == (None, None)
+
+
+def test_work_is_what_the_phases_leave() -> None:
+    # Of 6 seconds 3 went to tracing and 1.5 to imports; 900 examples in the 1.5 that are left.
+    found = {cost.component: cost for cost in costs(run_of())}
+    teacher = found["TeacherTrainer"]
+    assert teacher.phases["work"] == pytest.approx(1.5)
+    assert sum(teacher.phases.values()) == pytest.approx(teacher.seconds)
+    assert list(teacher.phases)[-1] == "work"
+    assert teacher.working_rate == pytest.approx(600)
+
+
+def test_waiting_is_wall_time_without_cpu_time() -> None:
+    step = reported_runs.summary(2, "r", pushed=None)["steps"][0]
+    seconds = [(4.0, 1.0), (4.0, 7.0), (0.0, 0.0)]
+    steps = [{**step, "seconds": wall, "cpu_seconds": cpu} for wall, cpu in seconds]
+    assert [cost.waiting for cost in costs(run_of(steps=steps))] == [0.75, 0.0, None]
+
+
+def test_the_start_comes_first_and_is_no_part_of_distillation() -> None:
+    start = {**reported_runs.summary(2, "r", pushed=None)["steps"][0], "component": "start"}
+    run = run_of(start=start)
+    assert [cost.component for cost in costs(run)][:2] == ["start", "SpanExampleGen"]
+    assert gains([run]) == gains([run_of()])
+
+
+def test_a_summary_without_phases_has_none() -> None:
+    step = reported_runs.summary(2, "r", pushed=None)["steps"][1]
+    del step["phases"]
+    (cost,) = costs(run_of(steps=[step]))
+    assert (cost.phases, cost.working_rate) == ({}, None)
+    assert cost.rate == pytest.approx(150)

@@ -156,6 +156,36 @@ def test_the_other_pages_show_their_parts(pages: dict[str, Document]) -> None:
     assert "It was left out" in pages["tfma"].words
 
 
+def test_the_cost_page_says_where_the_seconds_went(pages: dict[str, Document]) -> None:
+    chart = pages["cost"].json[0]
+    assert chart["encoding"]["x"]["field"] == "seconds"
+    rows = chart["data"]["values"]
+    first = [
+        (row["phase"], row["seconds"]) for row in rows if row["component"] == rows[0]["component"]
+    ]
+    assert first == [
+        *(("imports", 0.5), ("bookkeeping", 0.0), ("Beam graph", 0.0)),
+        *(("tracing", 1.0), ("SavedModels", 0.0), ("work", 0.5)),
+    ]
+    # Six seconds of training; 18 of all, of which a quarter is work.
+    words = pages["cost"].words
+    assert "TeacherTrainer 1.50 0.00 0.00 3.00 0.00 1.50 6.00 6.00 0%" in words
+    assert "all 4.50 0.00 0.00 9.00 0.00 4.50 18.00 18.00" in words
+    assert "Work is 25% of all" in words
+    assert "TeacherTrainer teacher ran 6.00 6.00 100 150 600" in words
+
+
+def test_phases_that_were_not_measured_are_missed_in_words(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    content = reported_runs.summary(1, "run", pushed=None)
+    for step in content["steps"]:
+        del step["phases"]
+    (tmp_path / "music" / "summary.json").write_text(json.dumps(content))
+    words = write(tmp_path)["cost"].words
+    assert "This run did not measure its phases" in words
+    assert "TeacherTrainer teacher ran 6.00 6.00 100 150 \u2013" in words
+
+
 def test_pages_show_numbers_that_json_has(pages: dict[str, Document]) -> None:
     def numbers(tree: Any) -> Iterator[float]:
         if isinstance(tree, dict):
