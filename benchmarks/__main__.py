@@ -68,6 +68,9 @@ def main() -> int:
     if asked.store:
         STORED.write_text(json.dumps(found, indent=1) + "\n")
         return 0
+    if not STORED.exists():
+        print("\nNothing to compare with: no ratios are stored yet, see --store.")
+        return 0
     told = drops(json.loads(STORED.read_text()), found)
     print("\n" + ("\n".join(["Slower than stored:", *told]) if told else "Nothing is slower."))
     return 1 if told else 0

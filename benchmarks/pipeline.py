@@ -58,7 +58,7 @@ def timed(*command: str) -> tuple[float, str]:
     """Wall seconds of a command, and what it printed."""
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, *command],
+        command,
         check=True,
         text=True,
         stdout=subprocess.PIPE,
@@ -72,7 +72,8 @@ def pipeline(config: Path) -> dict[str, Any]:
     """One run: its seconds, and those of its components."""
     for folder in ("runs", "serving"):
         shutil.rmtree(config.parent / folder, ignore_errors=True)
-    seconds, _ = timed("-m", "tfx_distill.pipeline.cli", "run", str(config))
+    distill = Path(sys.executable).with_name("distill")
+    seconds, _ = timed(str(distill), "run", str(config))
     summary = json.loads((config.parent / "runs/video/summary.json").read_text())
     steps = {step["component"]: step for step in summary["steps"]}
     others = {name: s["state"] for name, s in steps.items() if s["state"] != "ran"}
@@ -108,7 +109,7 @@ def main() -> None:
     for examples in sizes:
         config = project(place / str(examples), examples)
         runs.append(pipeline(config))
-        bare_seconds, bare = timed("-m", "benchmarks.bare", str(config))
+        bare_seconds, bare = timed(sys.executable, "-m", "benchmarks.bare", str(config))
     parts = lines(runs)
     rows = [
         [

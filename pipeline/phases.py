@@ -25,16 +25,18 @@ translating it, not running it. `tracing` turns Python functions into TensorFlow
 
 _WORK = ""
 _LAUNCHER = "tfx/orchestration/portable/launcher.py"
+_OPERATOR = "tfx/orchestration/portable/python_executor_operator.py"
+_PROCESSES = "pipeline/training_processes.py"
 _BEAM = "apache_beam/pipeline.py"
 _BEAM_RUNNER = "apache_beam/runners/portability/fn_api_runner/fn_runner.py"
 _MARKS = {
     ("_find_and_load", "<frozen importlib._bootstrap>"): IMPORTS,
     ("launch", _LAUNCHER): BOOKKEEPING,
-    ("_run_executor", _LAUNCHER): _WORK,
+    ("run_with_executor", _OPERATOR): _WORK,
+    ("run_executor", _PROCESSES): _WORK,
     ("apply", _BEAM): BEAM_GRAPH,
     ("to_runner_api", _BEAM): BEAM_GRAPH,
     ("create_stages", _BEAM_RUNNER): BEAM_GRAPH,
-    ("run_stages", _BEAM_RUNNER): _WORK,
     ("func_graph_from_py_func", "tensorflow/python/framework/func_graph.py"): TRACING,
     ("load_partial", "tensorflow/python/saved_model/load.py"): MODELS,
     ("save_and_return_nodes", "tensorflow/python/saved_model/save.py"): MODELS,
@@ -63,13 +65,15 @@ def now(thread: int) -> str | None:
 
     Args:
       thread: Identifier of the thread that works. Where its own stack does not tell, those of the
-        others do: Beam works in threads, and the first one waits for them.
+        others do: Beam works in threads, and the first one waits for them. Bookkeeping of
+        another thread is that of another component, which is trained in another process.
     """
     stacks = sys._current_frames()
     first = of(stacks.pop(thread, None))
     if first is not None:
         return first
-    return next((phase for phase in map(of, stacks.values()) if phase is not None), None)
+    others = (of(stack) for stack in stacks.values())
+    return next((phase for phase in others if phase not in (None, BOOKKEEPING)), None)
 
 
 def _codes(frame: FrameType | None) -> Iterator[CodeType]:

@@ -5,6 +5,7 @@ Memory is bounded by one shard and one batch, whatever the size of the data.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -134,13 +135,21 @@ def part_of(batch: Columns, number: int, count: int) -> Columns:
 Item = TypeVar("Item")
 
 
-def ahead(batches: Iterator[Item]) -> Iterator[Item]:
-    """The same batches; the next one is made while the last one is used."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
+def ahead(batches: Iterator[Item], most: int = 16) -> Iterator[Item]:
+    """The same batches; the next ones are made while the last one is used.
+
+    Args:
+      batches: What to make.
+      most: How many wait at the most. The first batch of a shard takes as long as some ten others.
+    """
+    reader = ThreadPoolExecutor(1)
+    try:
+        coming = deque(reader.submit(next, batches, None) for _ in range(most))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(reader.submit(next, batches, None))
             yield batch
+    finally:
+        reader.shutdown(cancel_futures=True)
 
 
 @dataclass

@@ -212,6 +212,7 @@ def run_of(content: Mapping[str, Any]) -> Run:
       KeyError, TypeError: It is no summary.
     """
     get = content.get
+    start = get("start")
     return Run(
         name=content["name"],
         run_id=content["run_id"],
@@ -230,7 +231,7 @@ def run_of(content: Mapping[str, Any]) -> Run:
         students=tuple(_student(one) for one in get("students") or ()),
         steps=tuple(_step(one) for one in get("steps") or ()),
         code=get("code"),
-        start=_step(get("start")) if get("start") else None,
+        start=None if start is None else _step(start),
     )
 
 

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component.
 
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tfx.orchestration.portable import outputs_utils
 from tfx.types.standard_artifacts import Model
 
 from tfx_distill.pipeline import local_runner
+from tfx_distill.pipeline.meter import Meter
 
 PAUSE = 0.5
 
@@ -24,9 +26,8 @@ def Sleeper(model: OutputArtifact[Model]) -> None:  # noqa: N802 (a component is
     time.sleep(PAUSE)
 
 
-def test_bookkeeping_is_what_is_around_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> local_runner.Outcome:
+    """Sleeps in what TFX does around the component for twice as long as in the component."""
     real = outputs_utils.make_output_dirs
 
     def slow(outputs):
@@ -34,17 +35,34 @@ def test_bookkeeping_is_what_is_around_the_work(
         return real(outputs)
 
     monkeypatch.setattr(outputs_utils, "make_output_dirs", slow)
-    connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite"))
+    connection = metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
     pipeline = Pipeline(
         pipeline_name="sleeping",
-        pipeline_root=str(tmp_path / "artifacts"),
+        pipeline_root=str(folder / "artifacts"),
         components=[Sleeper()],
         metadata_connection_config=connection,
     )
-    outcome = local_runner.run(pipeline, report=lambda line: None)
+    return local_runner.run(pipeline, report=lambda line: None)
+
+
+def test_bookkeeping_is_what_is_around_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = run(tmp_path, monkeypatch)
     assert outcome.errors == ()
     (step,) = outcome.steps
     work = step.seconds - sum(step.phases.values())
     assert work == pytest.approx(PAUSE, abs=0.3)
     assert step.phases["bookkeeping"] >= 2 * PAUSE
     assert step.cpu_seconds < step.seconds - PAUSE
+
+
+def test_the_bookkeeping_of_one_component_is_not_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = threading.Thread(target=run, args=(tmp_path, monkeypatch))
+    with Meter() as meter:
+        other.start()
+        other.join()
+    assert meter.seconds > 3 * PAUSE
+    assert "bookkeeping" not in meter.phases

@@ -114,9 +114,10 @@ def test_phases_are_those_of_the_processes(beside: Any) -> None:
     steps = {step.component: step.phases for step in outcome.steps}
     assert all(steps[name]["tracing"] > 0.1 for name in ("calm", "slow"))
     # TensorFlow is imported by each process, for the first training that comes to it.
-    begun = [name for name in ("calm", "slow", "wild") if steps[name]["imports"] > 1]
+    begun = [name for name in ("calm", "slow") if steps[name]["imports"] > 1]
     assert begun[0] == "calm"
-    assert len(begun) <= 2
+    # Waiting for a process is no bookkeeping.
+    assert steps["wild"].get("bookkeeping", 0.0) < 0.5
     assert steps["Features"].keys() <= {"bookkeeping"}
 
 

@@ -40,14 +40,6 @@ def test_a_drop_of_more_than_a_fifth_is_told_in_the_right_direction():
     assert every.drops({}, slower) == []
 
 
-def test_the_stored_ratios_are_those_of_the_benchmarks():
-    import json
-
-    stored = json.loads(every.STORED.read_text())
-    assert list(stored) == list(every.BENCHMARKS)
-    assert all(ratios for ratios in stored.values())
-
-
 def test_only_ratios_are_compared():
     assert result.ratios({"ratio_join": 1.0, "peak_mib": 900, "runs": {}}) == {"ratio_join": 1.0}
 
