@@ -184,6 +184,10 @@ class _Run:
                 error = caught
                 _log.exception("%s failed", name)
         state: State = "failed" if error else "cached" if found == Execution.CACHED else "ran"
+        trainings = next(filter(None, map(self._aside, self.nodes)), None)
+        if state == "ran" and trainings is not None:
+            # Not all comes from the cache: while this process reads and transforms, others start.
+            trainings.warm()
         cost: Meter | Cost = meter
         if self._trainings is not None:
             cost = self._trainings.costs.get(name, meter)

@@ -28,7 +28,7 @@ class Meter:
         self.seconds = 0.0
         self.cpu_seconds = 0.0
         self.peak_mib = 0.0
-        self.phases: dict[str, float] = {}
+        self.phases = dict.fromkeys(phases.PHASES, 0.0)
         self._done = threading.Event()
 
     def start(self) -> Meter:
@@ -71,7 +71,7 @@ class Meter:
         # Not the interval: what does not let go of the interpreter, as many imports, delays this.
         phase, now = phases.now(self._thread), time.monotonic()
         if phase is not None:
-            self.phases[phase] = self.phases.get(phase, 0.0) + now - seen
+            self.phases[phase] += now - seen
         return now
 
 

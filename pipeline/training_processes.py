@@ -25,7 +25,7 @@ from tfx_distill.schema.errors import EnvironmentProblem
 
 
 class TrainingProcesses:
-    """Processes that execute components; they start when they are first needed.
+    """Processes that execute components; they start when they are needed, or by `warm`.
 
     Args:
       count: How many at the most; they share the cores evenly.
@@ -37,6 +37,8 @@ class TrainingProcesses:
 
     def __init__(self, count: int, log_folder: Path) -> None:
         self.costs: dict[str, Cost] = {}
+        self._count = count
+        self._is_warm = False
         self._pool = ProcessPoolExecutor(
             count,
             multiprocessing.get_context("spawn"),
@@ -53,7 +55,17 @@ class TrainingProcesses:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # What was asked for is done; nobody waits for imports that are no longer needed.
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
         self._pool.shutdown(cancel_futures=True)
+
+    def warm(self) -> None:
+        """Starts the processes; called again it does nothing."""
+        if not self._is_warm:
+            self._is_warm = True
+            for _ in range(self._count):
+                self._pool.submit(training_process.warm)
 
     @property
     def operators(self) -> dict[Any, type[PythonExecutorOperator]]:
