@@ -100,11 +100,18 @@ def run(
     doing = _Run(pipeline, until, trainings, report)
     stopped = False
     with ThreadPoolExecutor(max(1, len(doing.nodes))) as background:
-        for node in doing.nodes:
-            # What has begun is finished, here and in the background.
-            if stopped := stop():
-                break
-            doing.begin(node, background)
+        try:
+            for node in doing.nodes:
+                # What has begun is finished, here and in the background.
+                if stopped := stop():
+                    break
+                doing.begin(node, background)
+        except BaseException:
+            # Interrupted: the end of this block would wait for all trainings.
+            background.shutdown(wait=False, cancel_futures=True)
+            if trainings is not None:
+                trainings.end()
+            raise
     steps, errors = doing.results()
     return Outcome(doing.id, steps, errors, stopped)
 

@@ -61,8 +61,9 @@ class Meter:
         # The kernel's own high-water mark cannot be reset without privileges, so sample.
         seen = self._wall
         while True:
-            self.peak_mib = max(self.peak_mib, resident_mib())
+            # First: reading a file lets the other threads go on.
             seen = self._add_phase(seen)
+            self.peak_mib = max(self.peak_mib, resident_mib())
             if self._done.wait(self._EVERY_SECONDS):
                 return
 

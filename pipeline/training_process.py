@@ -85,8 +85,11 @@ def execute(execution_info: str, executable: str) -> tuple[bytes, Cost]:
             python_execution_binary_utils as binary,
         )
 
+        from tfx_distill.pipeline import memory
+
         operator = PythonExecutorOperator(binary.deserialize_executable_spec(executable))
         output = operator.run_executor(binary.deserialize_execution_info(execution_info))
+    memory.settle()
     cost = _sum([*_unpaid, meter])
     _unpaid.clear()
     return output.SerializeToString(), cost

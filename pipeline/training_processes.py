@@ -6,6 +6,7 @@ side, with a core each, are done in little more time than one with both.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -55,7 +56,11 @@ class TrainingProcesses:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # What was asked for is done; nobody waits for imports that are no longer needed.
+        self.end()
+
+    def end(self) -> None:
+        """Ends the processes, whatever they are doing."""
+        # What was asked for is done, or nobody waits for it; `shutdown` alone would.
         for process in list((self._pool._processes or {}).values()):
             process.terminate()
         self._pool.shutdown(cancel_futures=True)
@@ -64,8 +69,9 @@ class TrainingProcesses:
         """Starts the processes; called again it does nothing."""
         if not self._is_warm:
             self._is_warm = True
-            for _ in range(self._count):
-                self._pool.submit(training_process.warm)
+            with contextlib.suppress(BrokenProcessPool):  # whoever trains next is told
+                for _ in range(self._count):
+                    self._pool.submit(training_process.warm)
 
     @property
     def operators(self) -> dict[Any, type[PythonExecutorOperator]]:

@@ -1,6 +1,6 @@
 """Batches for training: feature table shards, joined with teacher labels, shuffled, in columns.
 
-Memory is bounded by one shard and one batch, whatever the size of the data.
+Memory is bounded by a few shards, and the batches made ahead, whatever the size of the data.
 """
 
 from __future__ import annotations
@@ -195,14 +195,10 @@ class Examples:
                 shard = self.without.kept(shard)
             if shuffle is not None:
                 shard = _take(shard, self._shuffled(shard, shuffle))
-            # Only the first batch holds rows of two shards; the others are not copied.
-            held = 0 if rest is None else len(rest[columns.EXAMPLE_ID])
             cuts = self._cuts(shard, rest)
             for start, end in pairwise(cuts):
-                part = _take(shard, slice(max(start - held, 0), end - held))
-                yield self._numbered(part if start or rest is None else _joined(rest, part))
-            left = _take(shard, slice(max(cuts[-1] - held, 0), None))
-            rest = left if cuts[-1] or rest is None else _joined(rest, left)
+                yield self._numbered(_between(rest, shard, start, end))
+            rest = _between(rest, shard, cuts[-1], None)
         if rest is not None and len(rest[columns.EXAMPLE_ID]):
             yield self._numbered(rest)
 
@@ -257,5 +253,12 @@ def _take(shard: Columns, index: NDArray[np.int64] | NDArray[np.bool_] | slice) 
     return {name: values.take(index, axis=0) for name, values in shard.items()}
 
 
-def _joined(before: Columns, after: Columns) -> Columns:
-    return {name: np.concatenate([before[name], after[name]]) for name in after}
+def _between(rest: Columns | None, shard: Columns, start: int, end: int | None) -> Columns:
+    """Some rows of `rest` and `shard`, one behind the other; copied only where they are of both."""
+    held = 0 if rest is None else len(rest[columns.EXAMPLE_ID])
+    if rest is None or start >= held:
+        return _take(shard, slice(start - held, None if end is None else end - held))
+    if end is not None and end <= held:
+        return _take(rest, slice(start, end))
+    behind = None if end is None else end - held
+    return {n: np.concatenate([rest[n][start:], shard[n][:behind]]) for n in shard}

@@ -30,7 +30,9 @@ LAUNCH = "launch"
 RECORD = "training.json"
 """File of the ModelRun artifact that holds a `Record`."""
 WORKERS = "workers"
-"""Folder of the ModelRun artifact with the logs of the workers, where there are several."""
+"""What the name of a folder beside that of the ModelRun artifact ends in: it has the logs of the
+workers, where there are several. The outputs of a component that failed are removed, and then the
+logs are wanted most."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +91,8 @@ def run_fn(fn_args: FnArgs) -> None:
     window = tuple(chunks.from_json(fn_args.custom_config[CHUNKS]))
     serving, logs = Path(fn_args.serving_model_dir), Path(fn_args.model_run_dir)
     launch = fn_args.custom_config.get(LAUNCH, local_workers.train)
-    trained = _train(launch, Course(job, window, fn_args.base_model, str(logs)), logs / WORKERS)
+    workers = logs.with_name(f"{logs.name}-{WORKERS}")
+    trained = _train(launch, Course(job, window, fn_args.base_model, str(logs)), workers)
     folder = serving.parent / training_state.FOLDER
     training_state.save(folder, trained.training.state(), trained.milestone)
     _log.info("Saving %s to %s", job.title, serving)
@@ -100,7 +103,7 @@ def run_fn(fn_args: FnArgs) -> None:
         for number in range(job.folds or 0):
             fold = Fold(number, job.folds or 0)
             course = Course(job, window[:1], without=fold)
-            trained = _train(launch, course, logs / f"{WORKERS}-{fold.number}")
+            trained = _train(launch, course, workers / f"fold-{fold.number}")
             _export(trained, job, fold_model(serving.parent, number))
 
 

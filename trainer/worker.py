@@ -31,8 +31,12 @@ _RECORDS = "records.json"
 
 
 def assign(folder: Path, course: Course) -> None:
-    """Leaves a course for the workers."""
+    """Leaves a course for the workers, and nothing of another one."""
     folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob(_ERROR.format("*")):
+        file.unlink()
+    shutil.rmtree(folder / _RESULT, ignore_errors=True)
+    Checkpoints(folder).clear()
     (folder / _COURSE).write_text(course.to_json())
 
 
@@ -84,7 +88,10 @@ def work(folder: Path) -> None:
 
 
 def _leave(folder: Path, trained: Trained) -> None:
+    if (folder / _RESULT).exists():  # of an attempt that was thought to have failed
+        return
     part = folder / f"{_RESULT}.part"
+    shutil.rmtree(part, ignore_errors=True)
     training_state.save(part, trained.training.state(), trained.milestone)
     facts = {
         "records": [asdict(record) for record in trained.records],

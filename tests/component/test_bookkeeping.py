@@ -52,8 +52,8 @@ def test_bookkeeping_is_what_is_around_the_work(
     assert outcome.errors == ()
     (step,) = outcome.steps
     work = step.seconds - sum(step.phases.values())
-    assert work == pytest.approx(PAUSE, abs=0.3)
-    assert step.phases["bookkeeping"] >= 2 * PAUSE
+    assert PAUSE - 0.2 < work < 2 * PAUSE
+    assert step.phases["bookkeeping"] > 2 * PAUSE - 0.2
     assert step.cpu_seconds < step.seconds - PAUSE
 
 
@@ -65,4 +65,4 @@ def test_the_bookkeeping_of_one_component_is_not_that_of_another(
         other.start()
         other.join()
     assert meter.seconds > 3 * PAUSE
-    assert "bookkeeping" not in meter.phases
+    assert meter.phases["bookkeeping"] == 0

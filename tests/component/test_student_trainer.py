@@ -91,6 +91,7 @@ class Trained:
     def __call__(self, folder: Path) -> Trained:
         self.model = folder / "model"
         self.run = folder / "model_run"
+        self.workers = folder / f"model_run-{WORKERS}"
         outputs = {
             "model": made(standard_artifacts.Model, self.model),
             "model_run": made(standard_artifacts.ModelRun, self.run),
@@ -246,7 +247,7 @@ def require_same(together: Trained, alone: Trained) -> None:
     for name, value in other.weights.items():
         np.testing.assert_allclose(state.weights[name], value, atol=1e-3, err_msg=name)
     # Neither checkpoints nor the result that was handed over: the artifact has it.
-    assert sorted(file.name for file in (together.run / WORKERS).iterdir()) == [
+    assert sorted(file.name for file in together.workers.iterdir()) == [
         *("course.json", "worker-0.log", "worker-1.log")
     ]
 
@@ -257,7 +258,7 @@ def test_two_workers_leave_what_one_leaves(train: Any, labels: Any, student: Tra
     drawn = scalars(together.run / "train")
     expected = pytest.approx(together.record["losses"]["loss"], rel=1e-6)
     assert drawn["loss"] == expected, "of one worker, once"
-    assert not (student.run / WORKERS).exists()
+    assert not student.workers.exists()
 
 
 def test_a_worker_that_is_killed_changes_nothing(
@@ -281,7 +282,7 @@ def test_a_worker_that_is_killed_changes_nothing(
         return started[-1]
 
     def kill() -> None:
-        while not list(tmp_path.glob(f"together/model_run/{WORKERS}/checkpoint-00000[3-9]")):
+        while not list(tmp_path.glob(f"together/model_run-{WORKERS}/checkpoint-00000[3-9]")):
             time.sleep(0.01)
         started[1].kill()
 
@@ -294,5 +295,5 @@ def test_a_worker_that_is_killed_changes_nothing(
     killer.join(1)
     assert [process.returncode for process in started][1:] == [-9, 0, 0], "both once more"
     require_same(together, alone)
-    told = (together.run / WORKERS / "worker-0.log").read_text()
+    told = (together.workers / "worker-0.log").read_text()
     assert told.count("epoch 1/25") == 1, "the second attempt begins later"

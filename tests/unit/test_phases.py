@@ -26,6 +26,13 @@ def here() -> str | None:
     return phases.of(sys._getframe())
 
 
+def timed(call: Callable[[], Any]) -> float:
+    """How long a call takes, in seconds."""
+    before = time.monotonic()
+    call()
+    return time.monotonic() - before
+
+
 class Seen:
     """Tells in which phase a function of a library is called."""
 
@@ -59,7 +66,7 @@ def test_work_is_no_phase() -> None:
     with Meter() as meter:
         time.sleep(PAUSE)
     assert here() is None
-    assert meter.phases == {}
+    assert meter.phases == dict.fromkeys(phases.PHASES, 0.0)
     assert meter.seconds >= PAUSE
 
 
@@ -67,10 +74,10 @@ def test_imports_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "slow_to_import.py").write_text(f"import time; time.sleep({PAUSE})")
     monkeypatch.syspath_prepend(tmp_path)
     with Meter() as meter:
-        importlib.import_module("slow_to_import")
+        longest = timed(lambda: importlib.import_module("slow_to_import"))
         time.sleep(PAUSE)
-    assert meter.phases.keys() == {"imports"}
-    assert meter.phases["imports"] == pytest.approx(PAUSE, abs=SLACK)
+    assert [name for name, seconds in meter.phases.items() if seconds] == ["imports"]
+    assert PAUSE - SLACK < meter.phases["imports"] < longest + SLACK
 
 
 def test_tracing_is_timed_and_its_calls_are_not() -> None:
@@ -80,11 +87,11 @@ def test_tracing_is_timed_and_its_calls_are_not() -> None:
         return x + 1
 
     with Meter() as meter:
-        slow(tf.constant(1))
-        time.sleep(PAUSE)
+        longest = timed(lambda: slow(tf.constant(1)))
+        time.sleep(2 * PAUSE)
         slow(tf.constant(2))
-    assert meter.phases.keys() == {"tracing"}
-    assert meter.phases["tracing"] == pytest.approx(PAUSE, abs=SLACK)
+    assert PAUSE - SLACK < meter.phases["tracing"] < longest + SLACK
+    assert sum(meter.phases.values()) <= meter.seconds
 
 
 def test_an_import_while_a_graph_is_traced_is_an_import(
@@ -131,18 +138,4 @@ def test_what_another_thread_does_counts_while_this_one_waits() -> None:
         other = threading.Thread(target=slow)
         other.start()
         other.join()
-    assert meter.phases["tracing"] == pytest.approx(PAUSE, abs=SLACK)
-
-
-def test_what_holds_the_interpreter_is_counted_although_nobody_could_look() -> None:
-    held = []
-
-    @tf.function(autograph=False)
-    def slow() -> None:
-        before = time.monotonic()
-        sum(range(20_000_000))
-        held.append(time.monotonic() - before)
-
-    with Meter() as meter:
-        slow()
-    assert held[0] - 0.1 < meter.phases["tracing"] <= meter.seconds
+    assert PAUSE - SLACK < meter.phases["tracing"] <= meter.seconds

@@ -266,6 +266,12 @@ def test_work_is_what_the_phases_leave() -> None:
     assert teacher.working_rate == pytest.approx(600)
 
 
+def test_a_component_that_only_works_was_measured_too() -> None:
+    step = reported_runs.summary(2, "r", pushed=None)["steps"][1]
+    (cost,) = costs(run_of(steps=[{**step, "phases": {"imports": 0.0}}]))
+    assert {name: seconds for name, seconds in cost.phases.items() if seconds} == {"work": 6.0}
+
+
 def test_waiting_is_wall_time_without_cpu_time() -> None:
     step = reported_runs.summary(2, "r", pushed=None)["steps"][0]
     seconds = [(4.0, 1.0), (4.0, 7.0), (0.0, 0.0)]
