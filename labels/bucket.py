@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -22,14 +21,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow import fs
 
 from tfx_distill.labels.conditional_write import second_write_is_refused
-from tfx_distill.labels.storage import LOG, URL, Storage, StoredFile
+from tfx_distill.labels.storage import LOG, URL, Storage, StoredFile, message_of
 from tfx_distill.schema.errors import EnvironmentProblem
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 20
 _TRIES = 3
 _DEFAULT_REGION = "us-east-1"
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _CAUSES = (
     (
         # deltalake asks the machine for credentials where there are none.
@@ -200,7 +198,7 @@ def opened(name: str) -> pa.NativeFile:
 
 def problem(name: str, error: Exception) -> EnvironmentProblem | None:
     """A failure of the store in words; None for other failures."""
-    message = _ANSI.sub("", str(error))
+    message = message_of(error)
     for marks, meaning, fix in _CAUSES:
         if any(mark in message for mark in marks):
             return EnvironmentProblem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction, Transaction
 
+from tfx_distill.labels.duplicates import repeats_in
 from tfx_distill.labels.files import files_of
 from tfx_distill.labels.history import committed, transaction_id
 from tfx_distill.labels.partition import Partition
@@ -37,7 +39,8 @@ def commit(
     same content key was committed for these partitions before, that commit is returned and nothing
     is written. Commits of other teachers, threads, processes or machines may land at the same time.
 
-    Memory: 8 bytes for each row of the largest partition, to find duplicate ids.
+    Memory: 8 bytes for each row of the largest partition up to 2**24 rows, to find duplicate ids.
+    Of larger ones, the ids are read several times.
 
     Args:
       table: Folder or `s3://` URL of the label table.
@@ -174,26 +177,20 @@ def _size(table: Storage, path: str) -> int | None:
 
 def _refuse_duplicates(table: Storage, shards: Sequence[LabelShard]) -> None:
     """Refuses a partition with missing or changed files, or with an id that occurs twice."""
-    ids = np.empty(sum(shard.rows for shard in shards), np.int64)
-    filled = 0
-    for shard in shards:
-        found = _ids(table, shard)
-        ids[filled : filled + shard.rows] = found
-        filled += shard.rows
-    ids.sort()
-    repeats = ids[1:][ids[1:] == ids[:-1]]
-    if not len(repeats):
+    repeats = repeats_in(
+        lambda: (_ids(table, shard) for shard in shards), sum(shard.rows for shard in shards)
+    )
+    if repeats is None:
         return
-    example_id = repeats[0]
-    holders = [
+    holders = (
         f"{shard.name} (row {row})"
         for shard in shards
-        for row in np.flatnonzero(_ids(table, shard) == example_id)
-    ]
+        for row in np.flatnonzero(_ids(table, shard) == repeats.smallest)
+    )
     raise LabelError(
-        f"{shards[0].partition}, example_id {example_id}",
-        got=f"the same id in the example shards {' and '.join(holders[:2])}; "
-        f"{len(np.unique(repeats))} ids occur more than once",
+        f"{shards[0].partition}, example_id {repeats.smallest}",
+        got=f"the same id in the example shards {' and '.join(islice(holders, 2))}; "
+        f"{repeats.count} ids occur more than once",
         expected="each example_id once",
         fix="Remove the repeated examples. If the logged ids differ, their 64-bit fingerprints "
         "collide: change one of the two.",

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tfx_distill.labels.id_index import IdIndex
 from tfx_distill.labels.shard import shard_of
 from tfx_distill.labels.snapshot import Snapshot, files_by_snapshot, named, open_labels
 from tfx_distill.schema import columns
@@ -137,11 +136,10 @@ class LabelJoiner:
         return labels, np.ones(len(ids), np.bool_)
 
     def _search(self, shard: str, example_id: npt.NDArray[np.int64]) -> Joined:
-        ids = pa.array(example_id, pa.int64())
-        wanted = pc.unique(ids)
-        position = pc.index_in(ids, value_set=wanted).to_numpy()
-        labels = {task: np.zeros(len(wanted), np.float32) for task in self._columns}
-        present = np.zeros(len(wanted), np.bool_)
+        distinct, position = np.unique(example_id, return_inverse=True)
+        wanted = IdIndex(distinct)
+        labels = {task: np.zeros(len(distinct), np.float32) for task in self._columns}
+        present = np.zeros(len(distinct), np.bool_)
         own_first = (
             (snapshot, path)
             for snapshot, files in self._groups
@@ -152,7 +150,7 @@ class LabelJoiner:
             if present.all():
                 break
             with open_labels(path, read, snapshot) as file:
-                self._look_into(path, file, wanted.to_numpy(), labels, present)
+                self._look_into(path, file, wanted, labels, present)
         return {task: values[position] for task, values in labels.items()}, present[position]
 
     def coverage(self) -> Coverage:
@@ -198,27 +196,24 @@ class LabelJoiner:
         self,
         path: str,
         file: pq.ParquetFile,
-        wanted: npt.NDArray[np.int64],
+        wanted: IdIndex,
         labels: Mapping[str, npt.NDArray[np.float32]],
         present: npt.NDArray[np.bool_],
     ) -> None:
-        """Fills `labels` and `present`, aligned with the distinct ids `wanted`, from one file."""
-        slots = np.flatnonzero(~present)
-        open_ids = pa.array(wanted[slots])
+        """Fills `labels` and `present`, aligned with the places of `wanted`, from one file."""
         for groups in _portions(file):
             ids = file.read_row_groups(groups, [columns.EXAMPLE_ID])[columns.EXAMPLE_ID].to_numpy()
-            # A hash join: 8 times as fast here as sorting and searching.
-            match = pc.fill_null(pc.index_in(pa.array(ids), value_set=open_ids), -1).to_numpy()
-            rows = np.flatnonzero(match >= 0)
+            rows, places = wanted.find(ids)
+            missing = ~present[places]
+            rows, places = rows[missing], places[missing]
             if not len(rows):
                 continue
-            hits = slots[match[rows]]
             portion = file.read_row_groups(groups, list(self._columns.values()))
             for task, column in self._columns.items():
-                labels[task][hits] = _finite(
+                labels[task][places] = _finite(
                     path, column, portion[column].to_numpy()[rows], ids[rows]
                 )
-            present[hits] = True
+            present[places] = True
 
 
 def _finite(
@@ -238,7 +233,7 @@ def _finite(
 
 
 def _portions(file: pq.ParquetFile) -> Iterator[list[int]]:
-    """Row groups to read at once: as few as reach 65,536 rows, since each read builds a hash."""
+    """Row groups to read at once: as few as reach 65,536 rows, which the caches hold."""
     groups: list[int] = []
     rows = 0
     for group in range(file.num_row_groups):

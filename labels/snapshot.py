@@ -14,7 +14,7 @@ from deltalake.exceptions import DeltaError
 from tfx_distill.labels.files import files_of
 from tfx_distill.labels.log import added_files, expired_span, read_commit
 from tfx_distill.labels.partition import Partition
-from tfx_distill.labels.storage import problem, source, storage_of
+from tfx_distill.labels.storage import message_of, problem, source, storage_of
 from tfx_distill.schema.columns import Split
 from tfx_distill.schema.errors import LabelError
 
@@ -123,7 +123,7 @@ def stored_files(snapshot: Snapshot, split: Split) -> list[str]:
     except (DeltaError, OSError) as error:
         raise problem(snapshot.table, error) or LabelError(
             str(snapshot),
-            got=" ".join(str(error).split()),
+            got=message_of(error),
             expected="a readable version of a label table",
             fix="Restore the table and its log, or label the span again.",
         ) from error
@@ -203,7 +203,7 @@ def open_labels(
             _refuse_expired(snapshot)
         raise problem(path, error) or LabelError(
             path,
-            got=" ".join(str(error).split()),
+            got=message_of(error),
             expected="a Parquet file of the label table",
             fix="Restore the file, or label the span again.",
         ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ LOG = "_delta_log"
 """Folder of the log, relative to the table."""
 URL = "s3://"
 """Beginning of the name of a table that lies in a bucket."""
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,11 @@ def source(name: str) -> str | pa.NativeFile:
     from tfx_distill.labels import bucket
 
     return bucket.opened(name)
+
+
+def message_of(error: Exception) -> str:
+    """What deltalake or pyarrow says of a failure: one line, without colours for a terminal."""
+    return " ".join(_ANSI.sub("", str(error)).split())
 
 
 def problem(name: str, error: Exception) -> EnvironmentProblem | None:

@@ -13,7 +13,7 @@ from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Tra
 
 from tfx_distill.labels import partition
 from tfx_distill.labels.partition import Partition
-from tfx_distill.labels.storage import Storage, problem
+from tfx_distill.labels.storage import Storage, message_of, problem
 from tfx_distill.schema.errors import EnvironmentProblem
 
 _TRIES = 50
@@ -48,7 +48,7 @@ def until_written(table: Storage, attempt: Callable[[], T]) -> T:
             break
     raise problem(table.table, failure) or EnvironmentProblem(
         table.table,
-        got=f"a commit that failed: {' '.join(str(failure).split())}",
+        got=f"a commit that failed: {message_of(failure)}",
         expected="a commit in the log of the table",
         fix=f"{_LINKS if 'rename file' in str(failure) else ''}Check free space, permissions and "
         "other writers there, then run again; the table is as it was before.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tfx_distill.components.artifacts import read_snapshots
 from tfx_distill.components.lineage_properties import SPAN
-from tfx_distill.labels.catalogue import Labelling, labellings
+from tfx_distill.labels.catalogue import labellings
 from tfx_distill.labels.snapshot import Snapshot
 from tfx_distill.pipeline import graph, lineage, local_runner, span_records
 from tfx_distill.schema.config import RunConfig
@@ -21,46 +21,36 @@ class Teacher:
     Attributes:
       version: Id of its model artifact, which is `teacher_version` in the label table.
       span: Span up to which it was trained.
-      partition: Its partition of the label table; None if it has labelled nothing.
     """
 
     version: int
     span: int
-    partition: str | None
 
 
 def teachers(config: RunConfig) -> list[Teacher]:
     """All teachers that were trained, oldest first."""
     store = lineage.sqlite(str(config.run_folder / "metadata.sqlite"))
     models = lineage.produced(store, config.name, graph.TEACHER_TRAINER, "Model")
-    labelled = {one.provenance.teacher_version: one.teacher for one in _labellings(config)}
-    return [
-        Teacher(
-            version=model.id,
-            span=int(model.properties.get(SPAN, -1)),
-            partition=labelled.get(str(model.id)),
-        )
-        for model in models
-    ]
-
-
-def _labellings(config: RunConfig) -> list[Labelling]:
-    return labellings(config.label_table)
+    return [Teacher(model.id, int(model.properties.get(SPAN, -1))) for model in models]
 
 
 def chosen(config: RunConfig, version: str) -> Teacher:
-    """The teacher with this version or partition.
+    """The teacher with this version or partition of the label table.
 
     Raises:
       ConfigError: There is none, or several.
     """
     there = teachers(config)
-    found = [
-        teacher
-        for teacher in there
-        if version in (str(teacher.version), teacher.partition)
-        or (len(version) >= 6 and (teacher.partition or "").startswith(version))
-    ]
+    partitions = {
+        one.provenance.teacher_version: one.teacher for one in labellings(config.label_table)
+    }
+    found = []
+    for teacher in there:
+        partition = partitions.get(str(teacher.version), "")
+        if version in (str(teacher.version), partition) or (
+            len(version) >= 6 and partition.startswith(version)
+        ):
+            found.append(teacher)
     if len(found) == 1:
         return found[0]
     known = ", ".join(f"{t.version} (span {t.span})" for t in there) or "none"
