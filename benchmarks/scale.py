@@ -1,4 +1,4 @@
-"""The cost model behind docs/scale.md: core-seconds and bytes per million examples, stage by stage.
+"""A cost model: core-seconds and bytes per million examples, stage by stage.
 
     .venv/bin/python -m benchmarks.scale --json runs/bench/scale.json
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from benchmarks import prepared, result
 from benchmarks.labeler import Work, label
 from benchmarks.prepared import Prepared
 from tfx_distill.pipeline import run_log
+from tfx_distill.pipeline.meter import Meter
 
 CORES = 16
 USED = 0.5
@@ -31,18 +30,6 @@ USED = 0.5
 A_DAY = (1_000_000_000, 100_000_000_000)
 _BASE = 200_000
 """Rows that are prepared; larger sizes are copies of them."""
-
-
-def core_seconds(work: Callable[[], object]) -> float:
-    """CPU time of this process and its children during some work."""
-
-    def used() -> float:
-        times = os.times()
-        return sum((times.user, times.system, times.children_user, times.children_system))
-
-    before = used()
-    work()
-    return used() - before
 
 
 def line(sizes: list[int], values: list[float]) -> tuple[float, float]:
@@ -66,8 +53,12 @@ def machines(core_seconds_per_million: float, a_day: int) -> int:
     return max(1, math.ceil(needed / (86_400 * CORES * USED)))
 
 
-def stages(made: Prepared, folder: Path) -> dict[str, Callable[[int], object]]:
-    """By stage, what does it for so many examples."""
+Stage = Callable[[int], tuple[Callable[[], object], int]]
+"""From about how many examples to what works on them, all prepared, and how many they are."""
+
+
+def stages(made: Prepared, folder: Path) -> dict[str, Stage]:
+    """What is measured, by name."""
     from benchmarks.students import begin, begin_teacher
     from tfx_distill.datasets.example_shards import read_shard
     from tfx_distill.schema.config import RunConfig
@@ -78,6 +69,9 @@ def stages(made: Prepared, folder: Path) -> dict[str, Callable[[int], object]]:
     config = made.config
     materializer = Materializer(str(made.transform_graph), config.features, config.tasks)
     raw = sorted((made.examples / "Split-train").glob("*.parquet"))
+
+    def materialized(rows: int) -> tuple[Callable[[], object], int]:
+        return lambda: materialize(rows), rows
 
     def materialize(rows: int) -> None:
         done, number = 0, 0
@@ -92,17 +86,16 @@ def stages(made: Prepared, folder: Path) -> dict[str, Callable[[int], object]]:
                         break
             number += 1
 
-    def labelled(teacher: str) -> Callable[[int], None]:
-        def run(rows: int) -> None:
-            source, copies = (
-                (made, rows // made.rows) if rows >= _BASE else (prepared.prepare(folder, rows), 1)
-            )
-            features, _ = prepared.repeated(source, max(1, copies))
-            label(Work(source, features, made.teachers[teacher], folder / "scratch"))
+    def labelled(teacher: str) -> Stage:
+        def ready(rows: int) -> tuple[Callable[[], object], int]:
+            source = made if rows >= _BASE else prepared.prepare(folder, rows)
+            features, count = prepared.repeated(source, max(1, round(rows / source.rows)))
+            work = Work(source, features, made.teachers[teacher], folder / "scratch")
+            return lambda: label(work), count
 
-        return run
+        return ready
 
-    def trained(training: Any, batch_size: int) -> Callable[[int], None]:
+    def trained(training: Any, batch_size: int) -> Stage:
         files = feature_table.shards(made.features, "train")
         served = training.ranker.served_tasks
 
@@ -116,14 +109,14 @@ def stages(made: Prepared, folder: Path) -> dict[str, Callable[[int], object]]:
                 if done >= rows:
                     return
 
-        return run
+        return lambda rows: (lambda: run(rows), rows)
 
     teacher = RunConfig.model_validate(
         config.model_dump() | {"teacher": {"model": prepared.TEACHERS[prepared.LARGE]}}
     )
     student = config.students[0]
     return {
-        "materialise features": materialize,
+        "materialise features": materialized,
         "label, large teacher": labelled(prepared.LARGE),
         "label, small teacher": labelled(prepared.SMALL),
         "train a student, an epoch": trained(
@@ -156,14 +149,17 @@ def measure(folder: Path, sizes: list[int]) -> dict[str, Any]:
     """All stages at all sizes."""
     made = prepared.prepare(folder, _BASE)
     found = {}
-    for name, run in stages(made, folder).items():
-        own = [s for s in sizes if s <= 1_000_000 or "train the large" not in name]
-        run(own[0])  # what a process pays once is paid
-        seconds, cores = [], []
-        for size in own:
-            started = time.perf_counter()
-            cores.append(core_seconds(lambda run=run, size=size: run(size)))
-            seconds.append(time.perf_counter() - started)
+    for name, ready in stages(made, folder).items():
+        asked = [s for s in sizes if s <= 1_000_000 or "train the large" not in name]
+        ready(asked[0])[0]()  # what a process pays once is paid
+        own, seconds, cores = [], [], []
+        for size in asked:
+            work, count = ready(size)
+            with Meter() as meter:
+                work()
+            own.append(count)
+            cores.append(meter.cpu_seconds)
+            seconds.append(meter.seconds)
         fixed, slope = line(own, cores)
         off = [(fixed + slope * s / 1e6) / c - 1 for s, c in zip(own, cores, strict=True)]
         found[name] = {
