@@ -71,7 +71,7 @@ def _repeats_of_range(parts: Iterable[Ids], first: int, last: int, room: int) ->
         left = _of_range(ids, first, last)
         while len(left):
             if filled == room:
-                # What an id occurs more than once needs no room.
+                # The second and later times of an id need no room.
                 repeats = _sorted_repeats(held, repeats)
                 distinct = held[np.append(True, held[1:] != held[:-1])]
                 filled = len(distinct)

@@ -26,6 +26,9 @@ from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import EnvironmentProblem, ModelError
 from tfx_distill.trainer.run import TrainingJob
 
+# Many processes beside each other: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(1500)
+
 
 def config(prepared: Prepared) -> RunConfig:
     def student(name: str, rate: float) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from projects import Project
 
 from tfx_distill.pipeline import session
 
+# Many processes beside each other: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(1500)
+
 START_SECONDS = 120
 
 

@@ -26,6 +26,9 @@ from datetime import timedelta
 import pyarrow as pa
 from tfx_distill.labels import shard
 
+# Many processes beside each other: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(1500)
+
 enter, leave = shard.LabelShardWriter.__enter__, shard.LabelShardWriter.__exit__
 
 def another(writer):
