@@ -14,13 +14,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+import spark_here
 from deltalake import DeltaTable
 from labelings import Labeler, visible
 from linear_teacher import save
 from small_examples import ROWS, Prepared, made, materialize
 from tfx.types import standard_artifacts
 
-from tfx_distill.components import engines, spark_engine, spark_installation
+from tfx_distill.components import engines, spark_engine
 from tfx_distill.components.artifacts import fingerprint, read_snapshots
 from tfx_distill.components.shard_work import Note, Shard, ShardWork
 from tfx_distill.schema.config import SparkConfig
@@ -31,12 +32,7 @@ HERE = SparkConfig(master="local[2]")
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
-    try:
-        spark_installation.require()
-    except EnvironmentProblem as problem:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(str(problem))
+    spark_here.require()
 
 
 # ---- what comes out ------------------------------------------------------------------------------
@@ -125,7 +121,6 @@ class Dying(ShardWork):
     times: int
 
     def do(self, shard: Shard) -> Note:
-        import os
         import time
         from pathlib import Path
 

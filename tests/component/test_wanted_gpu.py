@@ -23,6 +23,7 @@ def refused(root: Path, **trainer: Any) -> DistillError:
     return caught.value
 
 
+# With a GPU there is nothing to refuse.
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_is_begun_without_the_gpu(tmp_path: Path, workers: int) -> None:

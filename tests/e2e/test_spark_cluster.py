@@ -75,6 +75,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if reason is not None:
         if "CI" in os.environ:
             pytest.fail(reason)
+        # Network namespaces take root, and Spark takes Java: not every machine has both.
         pytest.skip(reason)
     with spark_cluster.cluster(tmp_path_factory.mktemp("spark") / "cluster") as running:
         yield running
