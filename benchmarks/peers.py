@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,3 @@ def run_inference(examples: Path, model: Path, scratch: Path) -> None:
             | beam.Map(lambda row: {task: float(value) for task, value in row.items()})
             | beam.io.WriteToParquet(str(scratch / "predicted"), schema)
         )
-
-
-PEERS: dict[str, Callable[[Path, Path, Path], None]] = {
-    "TFX BulkInferrer": bulk_inferrer,
-    "Beam RunInference": run_inference,
-}
