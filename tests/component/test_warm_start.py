@@ -257,9 +257,9 @@ def test_several_workers_train_the_model_and_its_folds(
     settings = config(prepared, labels={"cross_fit": 2}, trainer={"workers": 2})
     model = run(TrainingJob.of_teacher(settings), chunks[:1])
     assert seen == [
-        ("workers", None, 2),
-        ("workers-0", Fold(0, 2), 2),
-        ("workers-1", Fold(1, 2), 2),
+        ("run-workers", None, 2),
+        ("fold-0", Fold(0, 2), 2),
+        ("fold-1", Fold(1, 2), 2),
     ]
     assert len(fold_models(model.uri)) == 2
 

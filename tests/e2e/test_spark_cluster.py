@@ -19,15 +19,15 @@ from spark_cluster import Cluster
 from tfx_distill.components.artifacts import fingerprint
 from tfx_distill.pipeline import session
 
+# Many processes beside each other: on a busy machine they take their time.
+pytestmark = pytest.mark.timeout(1500)
+
 SLOW = """
 import os, random, time, uuid
 from datetime import timedelta
 
 import pyarrow as pa
 from tfx_distill.labels import shard
-
-# Many processes beside each other: on a busy machine they take their time.
-pytestmark = pytest.mark.timeout(1500)
 
 enter, leave = shard.LabelShardWriter.__enter__, shard.LabelShardWriter.__exit__
 
