@@ -22,13 +22,23 @@ import polars as pl
 
 from tfx_distill.schema import columns
 from tfx_distill.schema import config as run_config
-from tfx_distill.schema.config import CategoricalFeature, NumericFeature, RunConfig, TrainingConfig
+from tfx_distill.schema.config import (
+    CategoricalFeature,
+    ModelConfig,
+    NumericFeature,
+    RunConfig,
+    TrainingConfig,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tfx_distill.trainer.heads import Head
+    from tfx_distill.trainer.ranker import Ranker
+
 Arrays = dict[str, "NDArray[Any]"]
 _EVAL_ROWS = 16_384
+_BY_TASK = (columns.LABELS, columns.WEIGHTS, columns.TEACHER)
 
 
 def numeric(frame: pl.DataFrame, feature: NumericFeature) -> NDArray[np.float64]:
@@ -90,9 +100,20 @@ def blocks(config: RunConfig, frames: Mapping[str, pl.DataFrame]) -> dict[str, A
                 label = np.log1p(np.maximum(label, 0))
             labels.append(np.where(weight, label, 0))
             weights.append(weight)
-        out[split][columns.LABELS] = np.stack(labels, axis=1).astype(np.float32)
-        out[split][columns.WEIGHTS] = np.stack(weights, axis=1).astype(np.float32)
+        out[split][columns.LABELS] = np.stack(labels).astype(np.float32)
+        out[split][columns.WEIGHTS] = np.stack(weights).astype(np.float32)
     return out
+
+
+def begin(config: RunConfig, model: ModelConfig, made: tuple[Head, ...]) -> Ranker:
+    """A model with its first weights."""
+    from tfx_distill.trainer.first_weights import first_weight
+    from tfx_distill.trainer.ranker import Ranker
+
+    ranker = Ranker(config.features, model, made)
+    for variable in ranker.trainable_variables:
+        variable.assign(first_weight(variable.name, variable.shape, config.seed))
+    return ranker
 
 
 def batches(data: Arrays, names: list[str], size: int, order: Any) -> Iterator[Any]:
@@ -101,7 +122,11 @@ def batches(data: Arrays, names: list[str], size: int, order: Any) -> Iterator[A
 
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        yield {name: tf.constant(data[name][rows]) for name in names}
+        yield {
+            # Labels have a row for each task.
+            name: tf.constant(data[name][..., rows] if name in _BY_TASK else data[name][rows])
+            for name in names
+        }
 
 
 def train(ranker: Any, data: Mapping[str, Arrays], training: TrainingConfig, taught: bool) -> None:
@@ -154,8 +179,8 @@ def evaluate(config: RunConfig, arrays: Arrays, found: NDArray[np.float32]) -> d
 
     figures = {}
     for place, task in enumerate(config.tasks):
-        rows = arrays[columns.WEIGHTS][:, place] > 0
-        label, output = arrays[columns.LABELS][rows, place], found[rows, place]
+        rows = arrays[columns.WEIGHTS][place] > 0
+        label, output = arrays[columns.LABELS][place, rows], found[rows, place]
         if task.kind == "regression":
             figures[f"{task.name} mse"] = float(np.mean((label - output) ** 2))
         elif 0 < label.mean() < 1:
@@ -167,7 +192,6 @@ def evaluate(config: RunConfig, arrays: Arrays, found: NDArray[np.float32]) -> d
 def run(config: RunConfig) -> dict[str, Any]:
     """Everything; returns the seconds of its parts and the figures of the models."""
     from tfx_distill.trainer import heads
-    from tfx_distill.trainer.ranker import Ranker
 
     seconds: dict[str, float] = {}
 
@@ -188,7 +212,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     data = timed("features", lambda: blocks(config, timed("read", read)))
     seconds["features"] -= seconds["read"]
     figures = {}
-    teacher = Ranker(config.features, config.teacher.model, heads.of_teacher(config.tasks))
+    teacher = begin(config, config.teacher.model, heads.of_teacher(config.tasks))
     order = [task.name for task in config.tasks]
     timed("teacher", lambda: train(teacher, data, config.teacher.training, taught=False))
     labels = timed("labels", lambda: outputs(teacher, data["train"]))
@@ -201,9 +225,9 @@ def run(config: RunConfig) -> dict[str, Any]:
     for student in config.students:
         for twin in (True, False):
             made = heads.of_student(student, config.tasks, twin=twin)
-            ranker = Ranker(config.features, student.model, made)
+            ranker = begin(config, student.model, made)
             places = [order.index(task) for task in ranker.taught_tasks]
-            data["train"][columns.TEACHER] = labels[:, places]
+            data["train"][columns.TEACHER] = np.ascontiguousarray(labels[:, places].T)
             timed("students", lambda r=ranker, s=student, t=twin: train(r, data, s.training, not t))
             figures[f"{student.name}{' (twin)' if twin else ''}"] = timed(
                 "evaluation",

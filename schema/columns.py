@@ -32,13 +32,13 @@ def weight(task: str) -> str:
 
 
 LABELS = "labels"
-"""Matrix of a training batch: float32, the hard labels of the served tasks."""
+"""Matrix of a training batch: float32, a row of hard labels for each served task."""
 
 WEIGHTS = "weights"
 """Matrix of a training batch: float32, the weights of the hard labels."""
 
 TEACHER = "teacher"
-"""Matrix of a training batch: float32, the teacher labels of the taught tasks, 0 where absent."""
+"""Matrix of a training batch: float32, a row of teacher labels for each taught task, 0 if absent."""
 
 QUERY_INDEX = "query_index"
 """Column of a training batch: int32, the queries of the batch numbered from 0."""

@@ -74,14 +74,14 @@ def batch_spec(
 
     Args:
       features: Of the run config.
-      tasks: Whose hard labels it reads, in the order of the columns.
-      taught: Whose teacher labels it reads, in the order of the columns.
+      tasks: Whose hard labels it reads, in the order of the rows.
+      taught: Whose teacher labels it reads, in the order of the rows.
     """
     spec = dict(Blocks.of(features).spec)
     for name in (columns.LABELS, columns.WEIGHTS):
-        spec[name] = tf.TensorSpec([None, len(tasks)], tf.float32)
+        spec[name] = tf.TensorSpec([len(tasks), None], tf.float32)
     if taught:
-        spec[columns.TEACHER] = tf.TensorSpec([None, len(taught)], tf.float32)
+        spec[columns.TEACHER] = tf.TensorSpec([len(taught), None], tf.float32)
         spec[columns.TEACHER_PRESENT] = tf.TensorSpec([None], tf.float32)
         spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
     return spec
@@ -108,9 +108,9 @@ def fed(
         rows = len(batch[columns.EXAMPLE_ID])
         part = batch if workers.count == 1 else part_of(batch, workers.number, workers.count)
         # A student that only has tasks of the teacher's has no hard labels at all.
-        none = np.zeros([len(part[columns.EXAMPLE_ID]), 0], np.float32)
+        none = np.zeros([0, len(part[columns.EXAMPLE_ID])], np.float32)
         stacked = {
-            name: np.stack([part[column] for column in wanted], axis=1) if wanted else none
+            name: np.stack([part[column] for column in wanted]) if wanted else none
             for name, wanted in matrices.items()
         }
         yield {name: tf.constant({**part, **stacked}[name]) for name in spec}, rows

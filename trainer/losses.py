@@ -2,7 +2,7 @@
 
 Functions take float32 tensors of shape [batch] and return one loss per example, [batch], or, for
 the listwise ones, one per example whose mean over a query is that query's loss. Those that are not
-listwise take any shape, [batch, tasks] for instance. Weighting and averaging are the caller's.
+listwise take any shape, [tasks, batch] for instance. Weighting and averaging are the caller's.
 """
 
 from __future__ import annotations
@@ -122,13 +122,13 @@ def distillation(
     Args:
       rule: Which loss.
       kind: Of the tasks.
-      teacher: Teacher labels, of shape [batch, tasks].
-      student: Student outputs, of shape [batch, tasks].
+      teacher: Teacher labels, of shape [tasks, batch].
+      student: Student outputs, of shape [tasks, batch].
       queries: int32 [batch], the query of each example.
       present: [batch], 1 where there is a teacher label.
 
     Returns:
-      float32 [batch, tasks].
+      float32 [tasks, batch].
     """
     name = rule.loss_for(kind)
     # Absent teacher labels are 0 and get weight 0 later; here they must only stay finite.
@@ -146,20 +146,20 @@ def distillation(
             return rank_distil(teacher, student, queries, present, rule.temperature, rule.top_k)
         return calibrated_listwise(teacher, student, queries, present)
 
-    pairs = zip(tf.unstack(teacher, axis=1), tf.unstack(student, axis=1), strict=True)
-    return tf.stack([of_task(*pair) for pair in pairs], axis=1)
+    pairs = zip(tf.unstack(teacher), tf.unstack(student), strict=True)
+    return tf.stack([of_task(*pair) for pair in pairs])
 
 
 def weighted_mean(loss: tf.Tensor, weight: tf.Tensor, total: Total = _alone) -> tf.Tensor:
     """Mean loss of each task over its examples of weight 1; 0 if there is none.
 
     Args:
-      loss: float32 [batch, tasks].
-      weight: 0 or 1, of shape [batch, tasks], or [batch, 1] for all tasks alike.
+      loss: float32 [tasks, batch].
+      weight: 0 or 1, of shape [tasks, batch], or [1, batch] for all tasks alike.
       total: Sums over the workers, each of which has a part of the batch. The means of the whole
         batch are then the sums of what the workers get.
     """
-    return tf.math.divide_no_nan(tf.reduce_sum(loss * weight, 0), total(tf.reduce_sum(weight, 0)))
+    return tf.math.divide_no_nan(tf.reduce_sum(loss * weight, 1), total(tf.reduce_sum(weight, 1)))
 
 
 def _gathered_sum(values: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:

@@ -46,13 +46,12 @@ class Ranker(tf_keras.Model):
         heads: tuple[Head, ...],
     ) -> None:
         super().__init__(name="ranker")
-        names = [head.task.name for head in heads]
         self._features = features
         self._model = model
         self._heads = heads
         self._encoder = Encoder(features, model)
+        names = [head.task.name for head in heads]
         self._shared = ARCHITECTURES[model.architecture](names, model)
-        self._tasks = {head.task.name: TaskHeads(head, model) for head in heads}
         served = [head for head in heads if head.served]
         self._hard_groups = _grouped((head.task.kind, head) for head in served)
         self._soft_groups = _grouped(
@@ -60,6 +59,7 @@ class Ranker(tf_keras.Model):
         )
         self.served_tasks = _names(self._hard_groups)
         self.taught_tasks = _names(self._soft_groups)
+        self._tasks = TaskHeads(heads, model, self.served_tasks, self.taught_tasks)
         self.eval_loss_names = ("loss", *self.served_tasks)
         self.loss_names = (*self.eval_loss_names, *(f"distill_{n}" for n in self.taught_tasks))
         blocks = Blocks.of(features).spec
@@ -68,17 +68,20 @@ class Ranker(tf_keras.Model):
 
     def call(self, inputs: Batch, noise: tf.Tensor | None = None) -> tuple[Outputs, Outputs]:
         """The serving and the distillation outputs by task, logits or values, of shape [batch]."""
-        shared = self._shared(self._encoder(inputs), noise=noise)
-        serving: Outputs = {}
-        distilled: Outputs = {}
-        for head in self._heads:
-            name = head.task.name
-            served, auxiliary = self._tasks[name](shared[name], noise=noise)
-            if served is not None:
-                serving[name] = served
-            if head.rule is not None:
-                distilled[name] = served if auxiliary is None else auxiliary
-        return serving, distilled
+        serving, distilled = self.matrices(inputs, noise)
+        return (
+            dict(zip(self.served_tasks, tf.unstack(serving), strict=True)),
+            dict(zip(self.taught_tasks, tf.unstack(distilled), strict=True)),
+        )
+
+    def matrices(
+        self, inputs: Batch, noise: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same of shape [served_tasks, batch] and [taught_tasks, batch]."""
+        matrices: tuple[tf.Tensor, tf.Tensor] = self._tasks(
+            self._shared(self._encoder(inputs), noise=noise), noise=noise
+        )
+        return matrices
 
     @property
     def structure(self) -> str:
@@ -97,7 +100,8 @@ class Ranker(tf_keras.Model):
     @property
     def output_biases(self) -> dict[str, list[tf.Variable]]:
         """By task, the biases of its outputs."""
-        return {name: layer.output_biases for name, layer in self._tasks.items()}
+        biases: dict[str, list[tf.Variable]] = self._tasks.output_biases
+        return biases
 
     def objective(
         self, batch: Batch, noise: tf.Tensor, workers: Workers = ALONE
@@ -105,7 +109,7 @@ class Ranker(tf_keras.Model):
         """What a step makes smaller, and the losses behind it: this worker's part of the sums.
 
         Args:
-          batch: See `input.batch_spec`; the columns of its matrices are `served_tasks` and
+          batch: See `input.batch_spec`; the rows of its matrices are `served_tasks` and
             `taught_tasks`, in this order.
           noise: Seed of the dropout of this step, int32 [2].
           workers: Who has the rest of the batch.
@@ -113,7 +117,7 @@ class Ranker(tf_keras.Model):
         Returns:
           A scalar; and float32 of shape [loss_names].
         """
-        serving, distilled = self(batch, noise=noise)
+        serving, distilled = self.matrices(batch, noise=noise)
         hard, soft = self._hard(batch, serving, workers), self._soft(batch, distilled, workers)
         # The loss that is shown, and decides about stopping, counts hard labels only: by it a
         # student and its twin can be compared.
@@ -122,41 +126,45 @@ class Ranker(tf_keras.Model):
 
     def eval_losses(self, batch: Batch, workers: Workers = ALONE) -> tf.Tensor:
         """Losses against the hard labels, float32 of shape [eval_loss_names]; see `objective`."""
-        serving, _ = self(batch)
+        serving, _ = self.matrices(batch)
         hard = self._hard(batch, serving, workers)
         return tf.concat([[tf.reduce_sum(hard)], hard], 0)
 
-    def _hard(self, batch: Batch, serving: Outputs, workers: Workers = ALONE) -> tf.Tensor:
+    def _hard(self, batch: Batch, serving: tf.Tensor, workers: Workers = ALONE) -> tf.Tensor:
         """By served task, float32 of shape [served_tasks]."""
         if not self._hard_groups:
             return tf.zeros([0])
         groups = self._hard_groups.values()
         found = [
-            losses.hard(kind, label, _side_by_side(serving, group))
-            for kind, label, group in zip(
-                self._hard_groups, _split(batch[columns.LABELS], groups), groups, strict=True
+            losses.hard(kind, label, output)
+            for kind, label, output in zip(
+                self._hard_groups,
+                _split(batch[columns.LABELS], groups),
+                _split(serving, groups),
+                strict=True,
             )
         ]
         weights = batch[columns.WEIGHTS]
-        means = losses.weighted_mean(tf.concat(found, 1), weights, workers.total)
+        means = losses.weighted_mean(tf.concat(found, 0), weights, workers.total)
         return [head.task.weight for group in groups for head in group] * means
 
-    def _soft(self, batch: Batch, distilled: Outputs, workers: Workers = ALONE) -> tf.Tensor:
+    def _soft(self, batch: Batch, distilled: tf.Tensor, workers: Workers = ALONE) -> tf.Tensor:
         """By taught task, float32 of shape [taught_tasks]."""
         if not self._soft_groups:
             return tf.zeros([0])
         groups = self._soft_groups.values()
         present, queries = batch[columns.TEACHER_PRESENT], batch[columns.QUERY_INDEX]
         found = [
-            losses.distillation(
-                rule, kind, label, _side_by_side(distilled, group), queries, present
-            )
-            for (kind, rule), label, group in zip(
-                self._soft_groups, _split(batch[columns.TEACHER], groups), groups, strict=True
+            losses.distillation(rule, kind, label, output, queries, present)
+            for (kind, rule), label, output in zip(
+                self._soft_groups,
+                _split(batch[columns.TEACHER], groups),
+                _split(distilled, groups),
+                strict=True,
             )
         ]
-        weights = present[:, tf.newaxis]
-        means = losses.weighted_mean(tf.concat(found, 1), weights, workers.total)
+        weights = present[tf.newaxis]
+        means = losses.weighted_mean(tf.concat(found, 0), weights, workers.total)
         return [head.rule.weight for group in groups for head in group if head.rule] * means
 
 
@@ -178,11 +186,6 @@ def _names(groups: Mapping[Key, list[Head]]) -> tuple[str, ...]:
 
 
 def _split(matrix: tf.Tensor, groups: Iterable[list[Head]]) -> list[tf.Tensor]:
-    """The columns of each group."""
-    found: list[tf.Tensor] = tf.split(matrix, [len(group) for group in groups], axis=1)
+    """The rows of each group."""
+    found: list[tf.Tensor] = tf.split(matrix, [len(group) for group in groups])
     return found
-
-
-def _side_by_side(outputs: Outputs, group: list[Head]) -> tf.Tensor:
-    """Outputs of the tasks of a group, of shape [batch, tasks]."""
-    return tf.stack([outputs[head.task.name] for head in group], axis=1)

@@ -77,11 +77,22 @@ class Dense(tf_keras.layers.Layer):
         for place, layer in enumerate(self._dense):
             inputs = layer(inputs)
             if self._rate and noise is not None:
-                # Each layer of a model drops others; names of variables are unique in a model.
-                own = zlib.crc32(f"{layer.kernel.name}/{place}".encode()) & 0x7FFFFFFF
-                seed = tf.random.experimental.stateless_fold_in(noise, own)
-                inputs = tf.nn.experimental.stateless_dropout(inputs, self._rate, seed)
+                inputs = dropout(inputs, self._rate, noise, f"{layer.kernel.name}/{place}")
         return inputs
+
+
+def dropout(values: tf.Tensor, rate: float, noise: tf.Tensor, place: str) -> tf.Tensor:
+    """Drops units; each place of a model drops others.
+
+    Args:
+      values: Float32 of shape [batch, units].
+      rate: Share that is dropped.
+      noise: Seed of the step, int32 [2].
+      place: A name that is unique in the model, as those of variables are.
+    """
+    own = zlib.crc32(place.encode()) & 0x7FFFFFFF
+    seed = tf.random.experimental.stateless_fold_in(noise, own)
+    return tf.nn.experimental.stateless_dropout(values, rate, seed)
 
 
 class SharedBottom(tf_keras.layers.Layer):

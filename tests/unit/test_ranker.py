@@ -37,13 +37,13 @@ def batch(rows=6, seed=0):
         "multivalent": tf.constant(random.integers(0, 7, (rows, 3)), tf.int32),
         "example_id": tf.range(rows, dtype=tf.int64),
         "query_index": tf.zeros(rows, tf.int32),
-        # Columns: click, watch.
+        # Rows: click, watch.
         "labels": tf.constant(
-            np.stack([random.integers(0, 2, rows), random.normal(size=rows)], 1), tf.float32
+            np.stack([random.integers(0, 2, rows), random.normal(size=rows)]), tf.float32
         ),
-        "weights": tf.constant([[1.0, 1], [1, 0], [1, 1], [1, 0], [1, 1], [1, 0]][:rows]),
+        "weights": tf.constant(np.array([[1] * 6, [1, 0] * 3])[:, :rows], tf.float32),
         "teacher_label_present": tf.constant([1.0, 1, 0, 1, 1, 1][:rows]),
-        "teacher": tf.constant(random.normal(size=(rows, 2)), tf.float32),
+        "teacher": tf.constant(random.normal(size=(2, rows)), tf.float32),
     }
 
 
@@ -66,20 +66,32 @@ def learn(built, data, steps):
         optimizer.minimize(objective, built.trainable_variables, tape=tape)
 
 
-def soft_gradients(built):
-    """Names of the variables that learn from teacher labels."""
-    data = batch()
-    data["teacher"] = data["teacher"][:, : len(built.taught_tasks)]
+def gradients(built, data):
+    """By the name of the variable."""
     with tf.GradientTape() as tape:
-        _, distilled = built(data)
-        loss = tf.reduce_sum(built._soft(data, distilled))
+        objective, _ = built.objective(data, tf.constant([0, 0]))
     variables = built.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    return {v.name for v, g in zip(variables, gradients, strict=True) if g is not None}
+    found = tape.gradient(objective, variables)
+    return {v.name: tf.convert_to_tensor(g).numpy() for v, g in zip(variables, found, strict=True)}
 
 
-def test_an_auxiliary_teacher_label_never_reaches_the_serving_head():
-    names = soft_gradients(ranker(StudentConfig(name="s")))
+def taught(built, add):
+    """Names of the variables that learn something else when `add` is added to teacher labels."""
+    data = batch()
+    data["teacher"] = data["teacher"][: len(built.taught_tasks)]
+    before, after = (
+        gradients(built, data),
+        gradients(built, data | {"teacher": data["teacher"] + add}),
+    )
+    # Bit for bit: no difference is too small.
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("add", [1.0, 1e30, np.nan], ids=["wrong", "absurd", "nan"])
+@pytest.mark.parametrize("architecture", ["shared_bottom", "mmoe", "dcn_v2"])
+def test_an_auxiliary_teacher_label_never_reaches_the_serving_head(architecture, add):
+    model = SMALL.model_copy(update={"architecture": architecture})
+    names = taught(ranker(StudentConfig(name="s"), model=model), add)
     assert any("/distillation/" in name for name in names)
     assert any("/tower/" in name for name in names)
     assert any("embedding_user" in name for name in names)
@@ -89,9 +101,53 @@ def test_an_auxiliary_teacher_label_never_reaches_the_serving_head():
 def test_a_direct_teacher_label_trains_the_serving_head():
     distill = {"click": DistillConfig(mode="direct"), "watch": DistillConfig(mode="none")}
     built = ranker(StudentConfig(name="s", distill=distill))
-    names = soft_gradients(built)
-    assert any("task_click/serving/" in name for name in names)
+    names = taught(built, 1.0)
+    assert {name for name in names if "/serving/" in name} == {
+        "ranker/task_click/serving/kernel:0",
+        "ranker/task_click/serving/bias:0",
+    }
     assert not any("distillation" in v.name for v in built.variables)
+
+
+def test_direct_and_auxiliary_labels_go_where_they_belong():
+    distill = {"click": DistillConfig(mode="auxiliary"), "watch": DistillConfig(mode="direct")}
+    built, data = ranker(StudentConfig(name="s", distill=distill)), batch()
+    serving, distilled = built(data)
+    np.testing.assert_array_equal(serving["watch"], distilled["watch"])
+    assert not np.allclose(serving["click"], distilled["click"])
+    assert {name for name in taught(built, 1.0) if "/serving/" in name} == {
+        "ranker/task_watch/serving/kernel:0",
+        "ranker/task_watch/serving/bias:0",
+    }
+
+
+@pytest.mark.parametrize("architecture", ["shared_bottom", "mmoe"])
+def test_each_output_is_that_of_its_own_tower(architecture):
+    """By hand, with NumPy, one task after the other."""
+    model = SMALL.model_copy(update={"architecture": architecture})
+    student = StudentConfig(
+        name="s", tasks=("click",), distill={"watch": DistillConfig(mode="non_serving")}
+    )
+    built, data = ranker(student, model=model), batch()
+    weights = {}
+    for number, variable in enumerate(built.trainable_variables):
+        if variable.name.rsplit("/")[-1] == "bias:0":
+            variable.assign(variable + 0.1 * number)
+        weights[variable.name.removeprefix("ranker/").removesuffix(":0")] = variable.numpy()
+    shared = built._shared(built._encoder(data))
+    serving, distilled = built(data)
+    for task, head, output in (
+        ("click", "serving", serving["click"]),
+        ("click", "distillation", distilled["click"]),
+        ("watch", "distillation", distilled["watch"]),
+    ):
+        values = shared[task].numpy()
+        for layer in ("tower/dense_0", head):
+            name = f"task_{task}/{layer}"
+            values = values @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+            if layer != head:
+                values = np.maximum(values, 0)
+        np.testing.assert_allclose(output, values[:, 0], rtol=1e-5)
 
 
 def test_a_non_serving_task_has_a_distillation_head_only():
@@ -125,17 +181,18 @@ def test_the_loss_by_hand():
     )
     built, data = ranker(student), batch()
     serving, distilled = built(data)
-    hard, soft = built._hard(data, serving), built._soft(data, distilled)
+    _, (_, *losses) = built.objective(data, tf.constant([0, 0]))
+    hard, soft = losses[:2], losses[2:]
     assert built.loss_names[1:] == ("click", "watch", "distill_click", "distill_watch")
-    z, y = serving["click"].numpy(), data["labels"].numpy()[:, 0]
+    z, y = serving["click"].numpy(), data["labels"].numpy()[0]
     p = 1 / (1 + np.exp(-z))
     np.testing.assert_allclose(
         hard[0], -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)), rtol=1e-5
     )
-    error = (serving["watch"] - data["labels"][:, 1]).numpy()[[0, 2, 4]]
+    error = (serving["watch"] - data["labels"][1]).numpy()[[0, 2, 4]]
     np.testing.assert_allclose(hard[1], 0.5 * np.mean(error**2), rtol=1e-5)
     labelled = [0, 1, 3, 4, 5]
-    t = 1 / (1 + np.exp(-data["teacher"].numpy()[labelled, 0]))
+    t = 1 / (1 + np.exp(-data["teacher"].numpy()[0, labelled]))
     q = 1 / (1 + np.exp(-distilled["click"].numpy()[labelled]))
     np.testing.assert_allclose(
         soft[0], 2 * -np.mean(t * np.log(q) + (1 - t) * np.log(1 - q)), rtol=1e-5
@@ -145,10 +202,9 @@ def test_the_loss_by_hand():
 def test_examples_without_a_teacher_label_do_not_change_the_loss():
     built, data = ranker(StudentConfig(name="s")), batch()
     other = dict(data)
-    absent = 1 - data["teacher_label_present"][:, tf.newaxis]
-    other["teacher"] = data["teacher"] + 100 * absent
-    _, distilled = built(data)
-    np.testing.assert_allclose(built._soft(data, distilled), built._soft(other, distilled))
+    other["teacher"] = data["teacher"] + 100 * (1 - data["teacher_label_present"])
+    noise = tf.constant([0, 0])
+    np.testing.assert_allclose(built.objective(data, noise)[1], built.objective(other, noise)[1])
 
 
 @pytest.mark.parametrize("architecture", ["shared_bottom", "mmoe", "dcn_v2"])

@@ -178,7 +178,7 @@ def test_parts_are_whole_queries_and_together_the_batch(lengths: list[int], coun
 
 def test_the_means_of_workers_add_up_to_the_mean_by_hand() -> None:
     """Three examples count with one worker and one with the other: 4 is not (1 + 3) / 2 + ..."""
-    loss, weight = tf.constant([[1.0], [2.0], [3.0], [10.0]]), tf.constant([[1.0], [1], [1], [1]])
+    loss, weight = tf.constant([[1.0, 2.0, 3.0, 10.0]]), tf.ones([1, 4])
     whole = formulas.weighted_mean(loss, weight)
     assert whole.numpy() == pytest.approx([4.0])
 
@@ -186,8 +186,9 @@ def test_the_means_of_workers_add_up_to_the_mean_by_hand() -> None:
         return tf.constant([4.0])
 
     parts = [
-        formulas.weighted_mean(loss[cut], weight[cut], total) for cut in (slice(3), slice(3, 4))
+        formulas.weighted_mean(loss[:, cut], weight[:, cut], total)
+        for cut in (slice(3), slice(3, 4))
     ]
     assert [part.numpy()[0] for part in parts] == pytest.approx([1.5, 2.5])
-    nothing = formulas.weighted_mean(loss[:0], weight[:0], total)
+    nothing = formulas.weighted_mean(loss[:, :0], weight[:, :0], total)
     assert nothing.numpy() == pytest.approx([0.0])
