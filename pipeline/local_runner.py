@@ -2,7 +2,8 @@
 
 The loop is that of TFX's LocalDagRunner with four differences: it prints progress, it meters time
 and memory, it goes on after a failed component with those that do not need it, so that one failing
-student stops nobody else, and it trains several models at the same time where it is told to.
+student stops nobody else, and it does the same for several students at the same time where it is
+told to.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
+from tfx_distill.components.model_evaluator import ModelEvaluator
+from tfx_distill.components.promotion_gate import PromotionGate
+from tfx_distill.components.serving_validator import ServingValidator
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.pipeline.meter import Meter
-from tfx_distill.pipeline.training_process import Cost
-from tfx_distill.pipeline.training_processes import TrainingProcesses
+from tfx_distill.pipeline.side_process import Cost
+from tfx_distill.pipeline.side_processes import SideProcesses
 from tfx_distill.schema.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -81,7 +85,7 @@ def run(
     *,
     until: str | None = None,
     stop: Callable[[], bool] = lambda: False,
-    trainings: TrainingProcesses | None = None,
+    beside: SideProcesses | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Outcome:
     """Runs all components, or those that `until` needs and itself.
@@ -90,14 +94,14 @@ def run(
       pipeline: What to run; its metadata must be a SQLite file.
       until: Id of the last component to run.
       stop: Asked before each component; what is running is always finished.
-      trainings: Where students and twins are trained, side by side; one after the other in this
-        process if not given.
+      beside: Where students and twins are trained, side by side, and all but one of them
+        evaluated; everything runs one after the other in this process if not given.
       report: Takes the lines of the progress.
 
     Raises:
       ConfigError: There is no component `until`.
     """
-    doing = _Run(pipeline, until, trainings, report)
+    doing = _Run(pipeline, until, beside, report)
     stopped = False
     with ThreadPoolExecutor(max(1, len(doing.nodes))) as background:
         try:
@@ -107,10 +111,10 @@ def run(
                     break
                 doing.begin(node, background)
         except BaseException:
-            # Interrupted: the end of this block would wait for all trainings.
+            # Interrupted: the end of this block would wait for what is done beside this process.
             background.shutdown(wait=False, cancel_futures=True)
-            if trainings is not None:
-                trainings.end()
+            if beside is not None:
+                beside.end()
             raise
     steps, errors = doing.results()
     return Outcome(doing.id, steps, errors, stopped)
@@ -126,7 +130,7 @@ class _Run:
         self,
         pipeline: Pipeline,
         until: str | None,
-        trainings: TrainingProcesses | None,
+        beside: SideProcesses | None,
         report: Callable[[str], None],
     ) -> None:
         self._ir = compiler.Compiler().compile(pipeline)
@@ -141,15 +145,20 @@ class _Run:
         self.nodes = _needed([node.pipeline_node for node in self._ir.nodes], until)
         for node in self.nodes:
             _leave_out_pipeline_context(node)
-        self._trainings = trainings
+        self._beside = beside
+        self._aside_ids = _aside_ids(self.nodes) if beside is not None else frozenset()
         self._report = report
         self._begun: dict[str, Future[Result]] = {}
         # One writer of the metadata at a time.
         self._metadata = threading.Lock()
 
     def begin(self, node: Any, background: ThreadPoolExecutor) -> None:
-        """Runs a node, or has it run in the background, once all that it needs has ended."""
-        for name in node.upstream_nodes:
+        """Runs a node, or has it run in the background, once all that it needs has ended.
+
+        Whoever measures how fast a model answers waits for all that runs in the background.
+        """
+        is_trial = node.node_info.type.name == ServingValidator.get_class_type()
+        for name in self._begun if is_trial else node.upstream_nodes:
             if name in self._begun:
                 self._begun[name].result()
         if self._aside(node) is None:
@@ -164,10 +173,9 @@ class _Run:
         every = [ended.result() for ended in self._begun.values()]
         return tuple(s for s, _ in every), tuple(e for _, e in every if e is not None)
 
-    def _aside(self, node: Any) -> TrainingProcesses | None:
-        """Where a node runs that does not run here: small models, of which there are several."""
-        is_training = node.node_info.type.name == StudentTrainer.get_class_type()
-        return self._trainings if is_training else None
+    def _aside(self, node: Any) -> SideProcesses | None:
+        """Where a node runs that does not run here."""
+        return self._beside if node.node_info.id in self._aside_ids else None
 
     def _has_failed(self, name: str) -> bool:
         if name not in self._begun:
@@ -191,13 +199,12 @@ class _Run:
                 error = caught
                 _log.exception("%s failed", name)
         state: State = "failed" if error else "cached" if found == Execution.CACHED else "ran"
-        trainings = next(filter(None, map(self._aside, self.nodes)), None)
-        if state == "ran" and trainings is not None:
+        if state == "ran" and self._beside is not None and self._aside_ids:
             # Not all comes from the cache: while this process reads and transforms, others start.
-            trainings.warm()
+            self._beside.warm()
         cost: Meter | Cost = meter
-        if self._trainings is not None:
-            cost = self._trainings.costs.get(name, meter)
+        if self._beside is not None:
+            cost = self._beside.costs.get(name, meter)
         if error is not None:
             self._report(f"{title}: failed")
         else:
@@ -246,6 +253,22 @@ class _Launcher(launcher.Launcher):
             return super()._run_executor(execution_info)
         finally:
             self._lock.acquire()
+
+
+def _aside_ids(nodes: list[Any]) -> frozenset[str]:
+    """Which nodes run beside this process.
+
+    All trainings of students and twins. Of evaluations, and of gates, that follow each other, those
+    of several students, all but the last: that one runs here, where the models are loaded.
+    """
+    kinds = [node.node_info.type.name for node in nodes]
+    training = StudentTrainer.get_class_type()
+    shared = {ModelEvaluator.get_class_type(), PromotionGate.get_class_type()}
+    return frozenset(
+        node.node_info.id
+        for node, kind, following in zip(nodes, kinds, [*kinds[1:], ""], strict=True)
+        if kind == training or (kind in shared and following == kind)
+    )
 
 
 def _leave_out_pipeline_context(node: Any) -> None:

@@ -26,14 +26,14 @@ translating it, not running it. `tracing` turns Python functions into TensorFlow
 _WORK = ""
 _LAUNCHER = "tfx/orchestration/portable/launcher.py"
 _OPERATOR = "tfx/orchestration/portable/python_executor_operator.py"
-_PROCESSES = "pipeline/training_processes.py"
+_PROCESSES = "pipeline/side_processes.py"
 _BEAM = "apache_beam/pipeline.py"
 _BEAM_RUNNER = "apache_beam/runners/portability/fn_api_runner/fn_runner.py"
 _MARKS = {
     ("_find_and_load", "<frozen importlib._bootstrap>"): IMPORTS,
     ("launch", _LAUNCHER): BOOKKEEPING,
     ("run_with_executor", _OPERATOR): _WORK,
-    ("run_executor", _PROCESSES): _WORK,
+    ("_executed", _PROCESSES): _WORK,
     ("apply", _BEAM): BEAM_GRAPH,
     ("to_runner_api", _BEAM): BEAM_GRAPH,
     ("create_stages", _BEAM_RUNNER): BEAM_GRAPH,
@@ -66,7 +66,7 @@ def now(thread: int) -> str | None:
     Args:
       thread: Identifier of the thread that works. Where its own stack does not tell, those of the
         others do: Beam works in threads, and the first one waits for them. Bookkeeping of
-        another thread is that of another component, which is trained in another process.
+        another thread is that of another component, which is executed in another process.
     """
     stacks = sys._current_frames()
     first = of(stacks.pop(thread, None))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from tfx_distill.datasets import logs
 from tfx_distill.pipeline import gathering, graph, local_runner, memory, summary
 from tfx_distill.pipeline.meter import Meter
+from tfx_distill.pipeline.side_processes import SideProcesses, available_cores
 from tfx_distill.pipeline.span_records import PINNED
 from tfx_distill.pipeline.summary import Summary
-from tfx_distill.pipeline.training_processes import TrainingProcesses, available_cores
 from tfx_distill.schema import tfmd
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import ConfigError
@@ -115,8 +115,8 @@ def run_spans(
     pipeline = graph.build(config, source)
     if start is not None:
         start.stop()
-    with _trainings(config) as trainings:
-        outcome = local_runner.run(pipeline, until=until, stop=stop, trainings=trainings)
+    with _beside(config) as beside:
+        outcome = local_runner.run(pipeline, until=until, stop=stop, beside=beside)
     if outcome.stopped:
         return None
     memory.settle()
@@ -126,8 +126,8 @@ def run_spans(
 
 
 @contextmanager
-def _trainings(config: RunConfig) -> Iterator[TrainingProcesses | None]:
-    """Processes for the trainings of a run; None where this one does as well.
+def _beside(config: RunConfig) -> Iterator[SideProcesses | None]:
+    """Processes for the students of a run; None where this one does as well.
 
     A stream trains each model for a third of a second a span, with steps that were traced in this
     process for an earlier span.
@@ -137,7 +137,7 @@ def _trainings(config: RunConfig) -> Iterator[TrainingProcesses | None]:
     if config.stream is not None or config.trainer.workers > 1 or count == 1:
         yield None
     else:
-        with TrainingProcesses(count, config.run_folder) as processes:
+        with SideProcesses(count, config.run_folder) as processes:
             yield processes
 
 

@@ -1,4 +1,4 @@
-"""What happens inside a process that trains beside others, see `training_processes`.
+"""What happens inside a process that executes components beside others, see `side_processes`.
 
 Nothing heavy is imported here before the log is diverted: TensorFlow would write to the terminal.
 """
@@ -21,7 +21,7 @@ from tfx_distill.pipeline.phases import PHASES
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training cost its process; see `meter.Meter`.
+    """What one component cost its process; see `meter.Meter`.
 
     The first one of a process pays for what the process has to import.
     """
@@ -33,7 +33,7 @@ class Cost:
 
 
 _unpaid: list[Meter] = []
-"""What `begin` cost, until a training has paid for it."""
+"""What `begin` cost, until a component has paid for it."""
 
 
 def begin(log_folder: str, threads: int) -> None:
@@ -77,9 +77,16 @@ def warm() -> None:
     import tfx_distill.components.chunk_executor  # noqa: F401
 
 
-def execute(execution_info: str, executable: str) -> tuple[bytes, Cost]:
-    """Executes a component as TFX does; both arguments as TFX writes them for its processes."""
+def execute(execution_info: str, executable: str, uses_beam: bool) -> tuple[bytes, Cost]:
+    """Executes a component as TFX does.
+
+    Args:
+      execution_info: As TFX writes it for its processes.
+      executable: Likewise.
+      uses_beam: Of which kind the executable is.
+    """
     with Meter() as meter:
+        from tfx.orchestration.portable.beam_executor_operator import BeamExecutorOperator
         from tfx.orchestration.portable.python_executor_operator import PythonExecutorOperator
         from tfx.orchestration.python_execution_binary import (
             python_execution_binary_utils as binary,
@@ -87,7 +94,8 @@ def execute(execution_info: str, executable: str) -> tuple[bytes, Cost]:
 
         from tfx_distill.pipeline import memory
 
-        operator = PythonExecutorOperator(binary.deserialize_executable_spec(executable))
+        spec = binary.deserialize_executable_spec(executable, with_beam=uses_beam)
+        operator = BeamExecutorOperator(spec) if uses_beam else PythonExecutorOperator(spec)
         output = operator.run_executor(binary.deserialize_execution_info(execution_info))
     memory.settle()
     cost = _sum([*_unpaid, meter])

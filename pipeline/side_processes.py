@@ -1,7 +1,7 @@
-"""Trains several models at the same time, each in a process of its own.
+"""Components of several students at the same time, each in a process of its own.
 
-A student's step is so small that TensorFlow cannot keep two cores busy with it: two of them side by
-side, with a core each, are done in little more time than one with both.
+A student's step is so small that TensorFlow cannot keep two cores busy with it, and an evaluation
+is mostly Python: two of them side by side are done in little more time than one.
 """
 
 from __future__ import annotations
@@ -15,17 +15,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tfx.orchestration.portable.base_executor_operator import BaseExecutorOperator
+from tfx.orchestration.portable.beam_executor_operator import BeamExecutorOperator
 from tfx.orchestration.portable.python_executor_operator import PythonExecutorOperator
 from tfx.orchestration.python_execution_binary import python_execution_binary_utils as binary
-from tfx.proto.orchestration.executable_spec_pb2 import PythonClassExecutableSpec
+from tfx.proto.orchestration.executable_spec_pb2 import (
+    BeamExecutableSpec,
+    PythonClassExecutableSpec,
+)
 from tfx.proto.orchestration.execution_result_pb2 import ExecutorOutput
 
-from tfx_distill.pipeline import training_process
-from tfx_distill.pipeline.training_process import Cost
+from tfx_distill.pipeline import side_process
+from tfx_distill.pipeline.side_process import Cost
 from tfx_distill.schema.errors import EnvironmentProblem
 
 
-class TrainingProcesses:
+class SideProcesses:
     """Processes that execute components; they start when they are needed, or by `warm`.
 
     Args:
@@ -43,11 +48,11 @@ class TrainingProcesses:
         self._pool = ProcessPoolExecutor(
             count,
             multiprocessing.get_context("spawn"),
-            initializer=training_process.begin,
+            initializer=side_process.begin,
             initargs=(str(log_folder), max(1, available_cores() // count)),
         )
 
-    def __enter__(self) -> TrainingProcesses:
+    def __enter__(self) -> SideProcesses:
         return self
 
     def __exit__(
@@ -71,10 +76,10 @@ class TrainingProcesses:
             self._is_warm = True
             with contextlib.suppress(BrokenProcessPool):  # whoever trains next is told
                 for _ in range(self._count):
-                    self._pool.submit(training_process.warm)
+                    self._pool.submit(side_process.warm)
 
     @property
-    def operators(self) -> dict[Any, type[PythonExecutorOperator]]:
+    def operators(self) -> dict[Any, type[BaseExecutorOperator]]:
         """What TFX's launcher takes as `custom_executor_operators`."""
         processes = self
 
@@ -82,25 +87,35 @@ class TrainingProcesses:
             """Executes in one of the processes what TFX's own executes in this one."""
 
             def run_executor(self, execution_info: Any) -> Any:
-                given = (
-                    binary.serialize_execution_info(execution_info),
-                    binary.serialize_executable_spec(self._executor_spec),
-                )
-                name = execution_info.pipeline_node.node_info.id
-                try:
-                    output, cost = processes._pool.submit(training_process.execute, *given).result()
-                except BrokenProcessPool:
-                    raise EnvironmentProblem(
-                        name,
-                        got="a training process that died: it, or one beside it",
-                        expected="memory for all models that are trained at the same time",
-                        fix="Look for the end of the process in the system's log. Lower "
-                        "trainer.parallel, then run again: what was finished is kept.",
-                    ) from None
-                processes.costs[name] = cost
-                return ExecutorOutput.FromString(output)
+                return processes._executed(execution_info, self._executor_spec)
 
-        return {PythonClassExecutableSpec: Operator}
+        class BeamOperator(BeamExecutorOperator):
+            """The same for a component that uses Beam."""
+
+            def run_executor(self, execution_info: Any, make_beam_pipeline_fn: Any = None) -> Any:
+                return processes._executed(execution_info, self._executor_spec)
+
+        return {PythonClassExecutableSpec: Operator, BeamExecutableSpec: BeamOperator}
+
+    def _executed(self, execution_info: Any, executable: Any) -> Any:
+        name = execution_info.pipeline_node.node_info.id
+        given = (
+            binary.serialize_execution_info(execution_info),
+            binary.serialize_executable_spec(executable),
+            isinstance(executable, BeamExecutableSpec),
+        )
+        try:
+            output, cost = self._pool.submit(side_process.execute, *given).result()
+        except BrokenProcessPool:
+            raise EnvironmentProblem(
+                name,
+                got="a process that died: the one of this component, or one beside it",
+                expected="memory for all models that are trained or evaluated at the same time",
+                fix="Look for the end of the process in the system's log. Lower "
+                "trainer.parallel, then run again: what was finished is kept.",
+            ) from None
+        self.costs[name] = cost
+        return ExecutorOutput.FromString(output)
 
 
 def available_cores() -> int:

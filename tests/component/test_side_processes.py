@@ -21,7 +21,7 @@ from tfx_distill.components.lineage_properties import TRANSFORM_GRAPH, WATERMARK
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.pipeline import local_runner
 from tfx_distill.pipeline.local_runner import Outcome
-from tfx_distill.pipeline.training_processes import TrainingProcesses
+from tfx_distill.pipeline.side_processes import SideProcesses
 from tfx_distill.schema.config import RunConfig
 from tfx_distill.schema.errors import EnvironmentProblem, ModelError
 from tfx_distill.trainer.run import TrainingJob
@@ -87,13 +87,13 @@ def alone(prepared: Prepared, features: Any, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def beside(
     prepared: Prepared, features: Any, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Outcome, TrainingProcesses, list[str]]:
+) -> tuple[Path, Outcome, SideProcesses, list[str]]:
     """Two at a time."""
     folder = tmp_path_factory.mktemp("beside")
     lines: list[str] = []
-    with TrainingProcesses(2, folder) as processes:
+    with SideProcesses(2, folder) as processes:
         outcome = local_runner.run(
-            pipeline(prepared, features, folder), trainings=processes, report=lines.append
+            pipeline(prepared, features, folder), beside=processes, report=lines.append
         )
     return folder, outcome, processes, lines
 
@@ -152,9 +152,9 @@ def test_a_process_that_is_killed_is_an_error_in_words(
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     try:
-        with TrainingProcesses(2, tmp_path) as processes:
+        with SideProcesses(2, tmp_path) as processes:
             made = pipeline(prepared, features, tmp_path)
-            outcome = local_runner.run(made, trainings=processes, report=lambda line: None)
+            outcome = local_runner.run(made, beside=processes, report=lambda line: None)
     finally:
         over.set()
         killer.join()
