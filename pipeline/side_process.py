@@ -10,21 +10,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfx_distill.pipeline import run_log
 from tfx_distill.pipeline.meter import Meter
-from tfx_distill.pipeline.phases import PHASES
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one component cost its process; see `meter.Meter`.
-
-    The first one of a process pays for what the process has to import.
-    """
+    """What one component cost its process; see `meter.Meter`."""
 
     seconds: float
     cpu_seconds: float
@@ -32,19 +28,16 @@ class Cost:
     phases: Mapping[str, float] = field(default_factory=dict)
 
 
-_unpaid: list[Meter] = []
-"""What `begin` cost, until a component has paid for it."""
-
-
-def begin(log_folder: str, threads: int) -> None:
-    """Prepares a process: its log, its share of the cores, its end."""
+def begin(log_folder: str, threads: int, environment: Mapping[str, str]) -> None:
+    """Prepares a process: its environment, its log, its share of the cores, its end."""
+    os.environ.clear()
+    os.environ.update(environment)
     run_log.divert(Path(log_folder), rotate=False)
     # Lines of several trainings would overwrite each other.
     sys.stderr = _Lines(sys.stderr.fileno())
     _end_with_parent()
-    with Meter() as meter:
-        import tensorflow as tf
-    _unpaid.append(meter)
+    import tensorflow as tf
+
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
@@ -73,8 +66,7 @@ def _end_with_parent() -> None:
 
 
 def warm() -> None:
-    """Imports what a training needs, some ten seconds, before there is one."""
-    import tfx_distill.components.chunk_executor  # noqa: F401
+    """Does nothing: there is a process that can."""
 
 
 def execute(execution_info: str, executable: str, uses_beam: bool) -> tuple[bytes, Cost]:
@@ -98,16 +90,5 @@ def execute(execution_info: str, executable: str, uses_beam: bool) -> tuple[byte
         operator = BeamExecutorOperator(spec) if uses_beam else PythonExecutorOperator(spec)
         output = operator.run_executor(binary.deserialize_execution_info(execution_info))
     memory.settle()
-    cost = _sum([*_unpaid, meter])
-    _unpaid.clear()
+    cost = Cost(meter.seconds, meter.cpu_seconds, meter.peak_mib, meter.phases)
     return output.SerializeToString(), cost
-
-
-def _sum(meters: Sequence[Meter]) -> Cost:
-    """What several pieces of work cost that were done one after the other."""
-    return Cost(
-        seconds=sum(meter.seconds for meter in meters),
-        cpu_seconds=sum(meter.cpu_seconds for meter in meters),
-        peak_mib=max(meter.peak_mib for meter in meters),
-        phases={name: sum(meter.phases[name] for meter in meters) for name in PHASES},
-    )

@@ -45,11 +45,16 @@ class SideProcesses:
         self.costs: dict[str, Cost] = {}
         self._count = count
         self._is_warm = False
+        # Forked from a process that has imported everything and done nothing.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tfx_distill.pipeline.side_imports"])
+        threads = max(1, available_cores() // count)
         self._pool = ProcessPoolExecutor(
             count,
-            multiprocessing.get_context("spawn"),
+            context,
             initializer=side_process.begin,
-            initargs=(str(log_folder), max(1, available_cores() // count)),
+            # The process that forks has the environment of its own start.
+            initargs=(str(log_folder), threads, dict(os.environ)),
         )
 
     def __enter__(self) -> SideProcesses:
