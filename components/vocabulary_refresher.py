@@ -9,17 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
+from tfx_distill.components.value_counts import ValueCounts
 from tfx_distill.datasets.example_shards import read_shard
 from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.trainer import vocabularies
-
-PENDING_VALUES = 1 << 18
-"""Values whose counts are kept apart at least, before they are added up."""
 
 
 @component
@@ -70,7 +67,10 @@ def VocabularyRefresher(  # noqa: N802
                 for shard in sorted((Path(item.uri) / "Split-train").glob("*.parquet"))
             ]
             before = vocabularies.read(transform_graph.uri, feature.name)
-            now = merged(most_frequent(_values(shards, feature.name)), before, feature.vocab)
+            counts = ValueCounts()
+            for values in _values(shards, feature.name):
+                counts.add(values)
+            now = merged(counts.most_frequent(), before, feature.vocab)
             fresh = len(set(now) - set(before))
             logging.info(
                 "%s: %d of %d ids are new from span %d on", feature.name, fresh, len(now), span
@@ -80,38 +80,6 @@ def VocabularyRefresher(  # noqa: N802
     refreshed.set_int_custom_property("span", span)
 
 
-def most_frequent(batches: Iterable[pa.Array]) -> pa.Array:
-    """The distinct values by falling count, those of one count by falling bytes, as TFT has them.
-
-    Memory grows with the distinct values, not with the values.
-
-    Args:
-      batches: Integers or binary values. Integers count as their decimals.
-
-    Returns:
-      Binary values, without those that no vocabulary can hold: empty ones and those with line
-      breaks.
-    """
-    counts = pa.table({"value": pa.array([], pa.binary()), "count": pa.array([], pa.int64())})
-    pending: list[pa.Table] = []
-    for batch in batches:
-        found = pc.value_counts(batch)
-        values = found.field("values")
-        if pa.types.is_integer(values.type):
-            values = values.cast(pa.string())
-        pending.append(
-            pa.table({"value": values.cast(pa.binary()), "count": found.field("counts")})
-        )
-        if sum(part.num_rows for part in pending) > max(PENDING_VALUES, counts.num_rows):
-            counts, pending = _added_up([counts, *pending]), []
-    counts = _added_up([counts, *pending])
-    text = counts["value"].cast(pa.string())
-    unusable = pc.or_(pc.equal(text, ""), pc.match_substring_regex(text, "[\n\r]"))
-    counts = counts.filter(pc.invert(unusable))
-    order = pc.sort_indices(counts, sort_keys=[("count", "descending"), ("value", "descending")])
-    return counts["value"].take(order).combine_chunks()
-
-
 def merged(values: pa.Array, before: Sequence[bytes], size: int) -> list[bytes]:
     """The first `size` of `values`, filled up with what else was there before."""
     now: list[bytes] = values[:size].to_pylist()
@@ -119,11 +87,6 @@ def merged(values: pa.Array, before: Sequence[bytes], size: int) -> list[bytes]:
         there = set(now)
         now += [value for value in before if value not in there][: size - len(now)]
     return now
-
-
-def _added_up(parts: list[pa.Table]) -> pa.Table:
-    together = pa.concat_tables(parts).group_by("value").aggregate([("count", "sum")])
-    return together.select(["value", "count_sum"]).rename_columns(["value", "count"])
 
 
 def _values(shards: Iterable[Path], name: str) -> Iterator[pa.Array]:

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from ml_metadata.proto.metadata_store_pb2 import ConnectionConfig, SqliteMetadataSourceConfig
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
-from tfx.components.transform.component import Transform
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import transform_pb2
 from tfx.types.channel import BaseChannel
 from tfx.types.standard_artifacts import Examples, ExampleStatistics, TransformGraph
 
@@ -31,6 +29,7 @@ from tfx_distill.components.promotion_gate import PromotionGate
 from tfx_distill.components.span_example_gen import SpanExampleGen
 from tfx_distill.components.span_resolver import span_resolver
 from tfx_distill.components.span_statistics import SpanStatistics
+from tfx_distill.components.span_transform import SpanTransform
 from tfx_distill.components.span_validator import SpanValidator
 from tfx_distill.components.student_trainer import StudentTrainer
 from tfx_distill.components.teacher_labeler import LabelerConfig, TeacherLabeler
@@ -195,20 +194,12 @@ def _transform(
 ) -> tuple[list[BaseNode], BaseChannel]:
     """The Transform graph: analysed at the start, pinned on a stream, its vocabularies renewed."""
     if not source.online:
-        transform = Transform(
+        transform = SpanTransform(
             examples=example_gen.outputs["examples"],
             schema=schema,
-            # By import path: a module file would be built into a wheel and installed by pip.
-            preprocessing_fn="tfx_distill.trainer.features.preprocessing_fn",
-            custom_config={
-                "features": config.features.model_dump_json(),
-                "data": source.fingerprint,
-            },
-            splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
-            materialize=False,
-            disable_statistics=True,
-            disable_analyzer_cache=True,
-        )
+            features=config.features.model_dump_json(),
+            data=source.fingerprint,
+        ).with_id(TRANSFORM)
         return [transform], transform.outputs["transform_graph"]
     # Refreshed graphs say of which span they are, the first one says nothing.
     pinned = span_resolver(

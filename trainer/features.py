@@ -11,12 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from tfx_distill.schema.config import CategoricalFeature, FeaturesConfig, NumericFeature
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NUMERIC = "numeric"
 CATEGORICAL = "categorical"
@@ -55,15 +59,32 @@ class Blocks:
         }
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What the examples of the train split say about the features.
+
+    Attributes:
+      moments: Of each numeric feature, after its transform: how many examples have a value, the sum
+        of these values and that of their squares; of shape [3, numeric features].
+      vocabularies: By feature, the file of its vocabulary: a value a line, the most frequent first.
+    """
+
+    moments: NDArray[np.float64]
+    vocabularies: Mapping[str, str]
+
+
 def preprocessing_fn(
-    inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
+    inputs: Mapping[str, tf.SparseTensor],
+    custom_config: Mapping[str, Any],
+    learned: Learned | None = None,
 ) -> dict[str, tf.Tensor]:
-    """TFX Transform's entry point.
+    """The graph, with what was learned before, or as the entry point of TFX's Transform.
 
     Args:
       inputs: Raw features, sparse, of shape [batch, values].
       custom_config: Holds the features section of the run config as JSON, under `features`, and
         may hold a fingerprint of the data under `data`.
+      learned: From the train split; without it the same is left to analysers of TFT.
 
     Returns:
       The blocks, float32 and int64 of shape [batch, width].
@@ -73,19 +94,21 @@ def preprocessing_fn(
     scope = hashlib.sha256(content.encode()).hexdigest()[:8]
     blocks: dict[str, list[tf.Tensor]] = {CATEGORICAL: [], MULTIVALENT: []}
     if features.numeric:
-        blocks[NUMERIC] = [_standardised(inputs, features.numeric)]
+        blocks[NUMERIC] = [_standardised(inputs, features.numeric, learned)]
     if features.categorical:
-        ids = [_encoded(inputs[feature.name], feature, scope) for feature in features.categorical]
+        ids = [_encoded(inputs[f.name], f, scope, learned) for f in features.categorical]
         block = tf.sparse.to_dense(_beside(ids))
         blocks[CATEGORICAL] = [tf.ensure_shape(block, [None, len(ids)])]
     for multivalent in features.multivalent:
-        ids = _encoded(inputs[multivalent.name], multivalent, scope)
+        ids = _encoded(inputs[multivalent.name], multivalent, scope, learned)
         blocks[MULTIVALENT].append(_padded(ids, multivalent.max_length))
     return {name: tf.concat(parts, axis=1) for name, parts in blocks.items() if parts}
 
 
 def _standardised(
-    inputs: Mapping[str, tf.SparseTensor], features: tuple[NumericFeature, ...]
+    inputs: Mapping[str, tf.SparseTensor],
+    features: tuple[NumericFeature, ...],
+    learned: Learned | None,
 ) -> tf.Tensor:
     """All numeric features at mean 0 and variance 1, 0 where missing; then the missing flags.
 
@@ -106,9 +129,12 @@ def _standardised(
     present = tf.sparse.to_dense(together.with_values(tf.ones_like(together.values)))
     values = tf.ensure_shape(values, [None, len(features)])
     present = tf.ensure_shape(present, [None, len(features)])
-    count = tft.sum(present, reduce_instance_dims=False, name="numeric_count")
-    total = tft.sum(values, reduce_instance_dims=False, name="numeric_sum")
-    squares = tft.sum(values * values, reduce_instance_dims=False, name="numeric_squares")
+    if learned is None:
+        count = tft.sum(present, reduce_instance_dims=False, name="numeric_count")
+        total = tft.sum(values, reduce_instance_dims=False, name="numeric_sum")
+        squares = tft.sum(values * values, reduce_instance_dims=False, name="numeric_squares")
+    else:
+        count, total, squares = (tf.constant(moment, tf.float64) for moment in learned.moments)
     mean = tf.math.divide_no_nan(total, count)
     mean_square = tf.math.divide_no_nan(squares, count)
     variance = mean_square - mean * mean
@@ -118,7 +144,9 @@ def _standardised(
     return tf.cast(tf.concat([scaled, 1.0 - present], axis=1), tf.float32)
 
 
-def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature, scope: str) -> tf.SparseTensor:
+def _encoded(
+    raw: tf.SparseTensor, feature: CategoricalFeature, scope: str, learned: Learned | None
+) -> tf.SparseTensor:
     """Ids from 1, in the places of the raw values.
 
     TensorFlow shares lookup tables of one name within a process, and TFT names them after the
@@ -128,6 +156,13 @@ def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature, scope: str) -> t
         values = raw.values if raw.dtype == tf.string else tf.strings.as_string(raw.values)
         ids = tf.strings.to_hash_bucket_fast(values, feature.buckets)
         encoded = tf.SparseTensor(raw.indices, ids, raw.dense_shape)
+    elif learned is not None:
+        file = learned.vocabularies[feature.name]
+        # By this TFTransformOutput finds it.
+        tft.annotate_asset(feature.name, file.rpartition("/")[2])
+        encoded = tft.apply_vocabulary(
+            raw, file, num_oov_buckets=feature.oov_buckets, name=f"{feature.name}_{scope}"
+        )
     else:
         encoded = tft.compute_and_apply_vocabulary(
             raw,
@@ -142,8 +177,8 @@ def _encoded(raw: tf.SparseTensor, feature: CategoricalFeature, scope: str) -> t
 def _beside(columns: list[tf.SparseTensor]) -> tf.SparseTensor:
     """The first value of each row of each column, beside each other: [batch, columns].
 
-    One sparse concatenation instead of a dense tensor for each: Transform traces this graph nine
-    times, and every serving signature holds it.
+    One sparse concatenation instead of a dense tensor for each: this graph is traced several times,
+    and every serving signature holds it.
     """
     shape = tf.stack([columns[0].dense_shape[0], 1])
     # A request can hold a second value: uncut it would land in the next column.

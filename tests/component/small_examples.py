@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tfx.components import Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import transform_pb2
 from tfx.types import artifact, standard_artifacts
 
 from tfx_distill.components.feature_materializer import FeatureMaterializer, MaterializerConfig
 from tfx_distill.components.span_example_gen import SpanExampleGen
+from tfx_distill.components.span_transform import SpanTransform
 from tfx_distill.datasets import logs
 from tfx_distill.datasets.logs import LogConfig
 from tfx_distill.schema import tfmd
@@ -159,7 +158,7 @@ def execute(component: Any, scratch: Path, inputs: Any, outputs: Any, **paramete
 
 @dataclass(frozen=True)
 class Prepared:
-    """A config, its logs, and what the stock components made of them."""
+    """A config, its logs, and what the components made of them."""
 
     config: RunConfig
     log: pl.DataFrame
@@ -179,16 +178,12 @@ def prepare(folder: Path) -> Prepared:
         schema_file=str(tfmd.write(tfmd.tfmd_schema(config, types), folder / "schema"))
     )
     generator = SpanExampleGen(config=own.model_dump_json(), spans=str(SPAN), fingerprint="-")
-    transform = Transform(
+    transform = SpanTransform(
         examples=generator.outputs["examples"],
         schema=schema.outputs["schema"],
-        preprocessing_fn="tfx_distill.trainer.features.preprocessing_fn",
-        custom_config={"features": config.features.model_dump_json()},
-        splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
-        materialize=False,
-        disable_statistics=True,
-        disable_analyzer_cache=True,
-    )
+        features=config.features.model_dump_json(),
+        data="-",
+    ).with_id("Transform")
     connection = metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
     LocalDagRunner().run(
         Pipeline(

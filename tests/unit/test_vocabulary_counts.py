@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfx_distill.components import vocabulary_refresher
-from tfx_distill.components.vocabulary_refresher import merged, most_frequent
+from tfx_distill.components import value_counts
+from tfx_distill.components.value_counts import ValueCounts
+from tfx_distill.components.vocabulary_refresher import merged
+
+
+def counted(batches: list[pa.Array]) -> ValueCounts:
+    counts = ValueCounts()
+    for batch in batches:
+        counts.add(batch)
+    return counts
 
 
 def test_counts_leave_out_what_a_vocabulary_cannot_hold() -> None:
     values = [b"a", b"", b"b\n", b"b", b"a", b"\r", "é".encode(), b" "]
-    assert most_frequent([pa.array(values, pa.large_binary())]).to_pylist() == (
-        [b"a", "é".encode(), b"b", b" "]
-    )
-    assert most_frequent([]).to_pylist() == []
+    found = counted([pa.array(values, pa.large_binary())])
+    assert found.most_frequent().to_pylist() == [b"a", "é".encode(), b"b", b" "]
+    assert counted([]).most_frequent().to_pylist() == []
+
+
+def test_counts_of_nothing_are_small_when_they_are_sent() -> None:
+    nothing = counted([pa.array([], pa.large_binary())] * 3)
+    nothing.merge(counted([]))
+    assert nothing.compact().num_rows == 0
+    assert len(pickle.dumps(nothing)) < 5_000
 
 
 @given(
     batches=st.lists(st.lists(st.integers(-3, 30), max_size=40), max_size=6),
     pending=st.integers(0, 50),
+    cut=st.integers(0, 6),
 )
-def test_counts_are_those_of_a_plain_count(batches: list[list[int]], pending: int) -> None:
+def test_counts_are_those_of_a_plain_count(
+    batches: list[list[int]], pending: int, cut: int
+) -> None:
     together = [str(value).encode() for batch in batches for value in batch]
     expected = sorted(set(together), key=lambda v: (together.count(v), v), reverse=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary_refresher, "PENDING_VALUES", pending)
-        got = most_frequent([pa.array(batch, pa.int64()) for batch in batches])
-    assert got.to_pylist() == expected
+        patch.setattr(value_counts, "PENDING_VALUES", pending)
+        arrays = [pa.array(batch, pa.int64()) for batch in batches]
+        got = counted(arrays[:cut])
+        got.merge(counted(arrays[cut:]))
+    assert got.most_frequent().to_pylist() == expected
 
 
 @given(
