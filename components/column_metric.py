@@ -40,8 +40,9 @@ class ScoredColumns:
 
     def applicable(self) -> ScoredColumns:
         """The rows of weight above 0."""
-        kept = self.weight > 0
-        if kept.all():
+        # Numbers of rows: a mask would be searched again for each of the four.
+        kept = np.flatnonzero(self.weight > 0)
+        if len(kept) == len(self.weight):
             return self
         return ScoredColumns(
             self.query[kept], self.label[kept], self.prediction[kept], self.weight[kept]

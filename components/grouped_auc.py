@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfx_distill.components.column_metric import ColumnMetric, ScoredColumns
+from tfx_distill.components.query_order import query_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def grouped_auc(
     """
     if not len(query):
         return np.zeros(2)
-    order = np.lexsort((prediction, query))
+    order = query_order(query, prediction)
     query = query[order]
     first = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
     return query_aucs(first, label[order], prediction[order]).sum(axis=1)

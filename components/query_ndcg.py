@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfx_distill.components.column_metric import ColumnMetric, ScoredColumns
+from tfx_distill.components.query_order import query_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,10 +36,10 @@ def ndcg(
     """
     if not len(query):
         return np.zeros(2)
-    order = np.lexsort((prediction, query))
+    order = query_order(query, prediction)
     sorted_query = query[order]
     first = np.flatnonzero(np.r_[True, sorted_query[1:] != sorted_query[:-1]])
-    ideal = IdealRanking(first, gain[np.lexsort((gain, query))], top_k)
+    ideal = IdealRanking(first, gain[query_order(query, gain)], top_k)
     return ideal.ndcgs(gain[order], prediction[order]).sum(axis=1)
 
 

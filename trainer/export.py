@@ -10,8 +10,9 @@ The first two return, by task, float32 [batch]: a probability, or a value in the
 The last returns logits and values on the training scale.
 
 A model of a stream is exported at every span, and all that changes is its weights and, now and
-then, its vocabularies. So the graph is traced and serialised once per process; later exports of the
-same structure write the same `saved_model.pb` beside other variables and assets.
+then, its vocabularies. A student differs from its twin in heads that are not served. So the graph
+is traced and serialised once per process; later exports of the same structure write the same
+`saved_model.pb` beside other variables and assets.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def save(
       Number of trained numbers in what was written.
     """
     vocabularies = Vocabularies.of(transform_graph)
-    key = (ranker.structure, repr((features, tasks)), vocabularies.surroundings)
+    key = (ranker.served_structure, repr((features, tasks)), vocabularies.surroundings)
 
     def template() -> _Template:
         transform = tft.TFTransformOutput(transform_graph)

@@ -97,8 +97,7 @@ def preprocessing_fn(
         blocks[NUMERIC] = [_standardised(inputs, features.numeric, learned)]
     if features.categorical:
         ids = [_encoded(inputs[f.name], f, scope, learned) for f in features.categorical]
-        block = tf.sparse.to_dense(_beside(ids))
-        blocks[CATEGORICAL] = [tf.ensure_shape(block, [None, len(ids)])]
+        blocks[CATEGORICAL] = [_dense(_beside(ids), len(ids))]
     for multivalent in features.multivalent:
         ids = _encoded(inputs[multivalent.name], multivalent, scope, learned)
         blocks[MULTIVALENT].append(_padded(ids, multivalent.max_length))
@@ -125,10 +124,8 @@ def _standardised(
             values = tf.math.log1p(tf.maximum(values, 0.0))
         columns.append(tf.SparseTensor(raw.indices, values, raw.dense_shape))
     together = _beside(columns)
-    values = tf.sparse.to_dense(together)
-    present = tf.sparse.to_dense(together.with_values(tf.ones_like(together.values)))
-    values = tf.ensure_shape(values, [None, len(features)])
-    present = tf.ensure_shape(present, [None, len(features)])
+    values = _dense(together, len(features))
+    present = _dense(together.with_values(tf.ones_like(together.values)), len(features))
     if learned is None:
         count = tft.sum(present, reduce_instance_dims=False, name="numeric_count")
         total = tft.sum(values, reduce_instance_dims=False, name="numeric_sum")
@@ -177,14 +174,25 @@ def _encoded(
 def _beside(columns: list[tf.SparseTensor]) -> tf.SparseTensor:
     """The first value of each row of each column, beside each other: [batch, columns].
 
-    One sparse concatenation instead of a dense tensor for each: this graph is traced several times,
-    and every serving signature holds it.
+    One sparse tensor instead of a dense one for each: this graph is traced several times, and every
+    serving signature holds it. Its values lie column by column, for `_dense`:
+    `tf.sparse.concat` would sort them into rows, and took nine tenths of the time of the graph.
     """
     shape = tf.stack([columns[0].dense_shape[0], 1])
     # A request can hold a second value: uncut it would land in the next column.
     cut = [tf.sparse.slice(column, [0, 0], shape) for column in columns]
-    narrow = [tf.SparseTensor(column.indices, column.values, shape) for column in cut]
-    return tf.sparse.concat(1, narrow)
+    places = [column.indices + tf.constant([0, i], tf.int64) for i, column in enumerate(cut)]
+    return tf.SparseTensor(
+        tf.concat(places, axis=0),
+        tf.concat([column.values for column in cut], axis=0),
+        tf.stack([shape[0], len(columns)]),
+    )
+
+
+def _dense(beside: tf.SparseTensor, width: int) -> tf.Tensor:
+    """The dense tensor of what `_beside` made, 0 where there is no value."""
+    dense = tf.sparse.to_dense(beside, validate_indices=False)
+    return tf.ensure_shape(dense, [None, width])
 
 
 def _padded(ids: tf.SparseTensor, width: int) -> tf.Tensor:

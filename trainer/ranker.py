@@ -84,14 +84,20 @@ class Ranker(tf_keras.Model):
         return matrices
 
     @property
-    def structure(self) -> str:
-        """What decides about the variables and the graph of the model, in words."""
-        return repr((self._features, self._model, self._heads))
+    def served_structure(self) -> str:
+        """What decides about the variables and the graph of `served`, in words.
+
+        Of a student and of its undistilled twin it is the same.
+        """
+        return repr((self._features, self._model, self._served_heads))
+
+    @property
+    def _served_heads(self) -> tuple[Head, ...]:
+        return tuple(Head(head.task) for head in self._heads if head.served)
 
     def served(self) -> Ranker:
         """A copy without distillation heads and without tasks that are not served."""
-        heads = tuple(Head(head.task) for head in self._heads if head.served)
-        copy = Ranker(self._features, self._model, heads)
+        copy = Ranker(self._features, self._model, self._served_heads)
         trained = {variable.name: variable for variable in self.trainable_variables}
         for variable in copy.trainable_variables:
             variable.assign(trained[variable.name])

@@ -24,11 +24,13 @@ from tfx_distill.trainer.ranker import Ranker
 SIZES = {"small": 4, "large": 7}
 
 
-def ranker(prepared: Prepared, seed: int, hidden: int = 4, architecture: str = "mmoe") -> Ranker:
+def ranker(
+    prepared: Prepared, seed: int, hidden: int = 4, architecture: str = "mmoe", twin: bool = False
+) -> Ranker:
     config = prepared.config
     student = config.students[0]
     model = ModelConfig(hidden=hidden, tower=3, embedding=2, experts=2, architecture=architecture)
-    built = Ranker(config.features, model, heads.of_student(student, config.tasks, twin=False))
+    built = Ranker(config.features, model, heads.of_student(student, config.tasks, twin=twin))
     for variable in built.trainable_variables:
         variable.assign(2 * first_weight(variable.name, variable.shape, seed))
     return built
@@ -121,6 +123,25 @@ def test_later_exports_differ_from_the_first_in_their_variables_only(
         "fingerprint.pb",
     }
     assert first["saved_model.pb"] != files(models["large1"])["saved_model.pb"]
+
+
+def test_a_student_and_its_twin_are_one_graph_whichever_comes_first(
+    prepared: Prepared, features: Any, tmp_path: Path
+) -> None:
+    shard = feature_table.read(feature_table.shards(features.uri, "eval")[0])
+    blocks = {name: tf.constant(shard[name]) for name in Blocks.of(prepared.config.features).spec}
+    for first in (True, False):
+        forget()
+        graphs = set()
+        for twin in (first, not first):
+            built = ranker(prepared, 1 + twin, twin=twin)
+            assert bool(built.taught_tasks) != twin
+            folder = tmp_path / f"{first}-{twin}"
+            got = LoadedModel(save(prepared, built, folder))("logits", blocks)
+            graphs.add((folder / "saved_model.pb").read_bytes())
+            for task in built.served_tasks:
+                np.testing.assert_allclose(got[task], built(blocks)[0][task], rtol=1e-5, atol=1e-6)
+        assert len(graphs) == 1
 
 
 BARE = """
