@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -61,26 +60,23 @@ def of_student(
 class TaskHeads(tf_keras.layers.Layer):
     """The towers of all tasks with their outputs.
 
-    Towers that read the same tensor are one matrix product, and so are all outputs: models are so
-    small that a step costs what its operations cost to start (ADR 9).
+    Tasks that read the same tensor share two matrix products, one for their towers and one for all
+    their outputs: models are so small that a step costs what its operations cost to start (ADR 9).
+    Serving and auxiliary outputs have nothing in common but the product: what flows back to a
+    serving head are the derivatives of its own row.
 
     Args:
       heads: What to learn about the tasks.
       model: The architecture.
-      served: The served tasks, in the order of their outputs.
-      taught: The distilled tasks, in the order of theirs.
     """
 
     def __init__(
         self,
         heads: tuple[Head, ...],
         model: ModelConfig,
-        served: tuple[str, ...],
-        taught: tuple[str, ...],
     ) -> None:
         super().__init__(name="task_heads")
         self._heads = heads
-        self._served, self._taught = served, taught
         self._units = model.scaled(model.tower)
         self._rate = model.dropout
         self._dense: dict[str, tuple[tf.Variable, tf.Variable]] = {}
@@ -110,61 +106,63 @@ class TaskHeads(tf_keras.layers.Layer):
 
     def call(
         self, inputs: Mapping[str, tf.Tensor], noise: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """By task [batch, x] -> [served, batch] and [taught, batch], logits or values."""
-        own = [task for task in self._taught if _auxiliary(task) in self._dense]
-        names = [_serving(task) for task in self._served], [_auxiliary(task) for task in own]
-        # Serving and auxiliary outputs have nothing in common but the product: what flows back to a
-        # serving head are the derivatives of its own row.
-        kernel = tf.concat([self._kernel(kind) for kind in names], 1)
-        bias = tf.concat([self._dense[name][1] for kind in names for name in kind], 0)
-        towers = self._towers(inputs, noise)
-        outputs = tf.matmul(kernel, towers, transpose_a=True, transpose_b=True) + bias[:, None]
-        serving, auxiliary = tf.split(outputs, [len(kind) for kind in names])
-        if len(own) == len(self._taught):
-            return serving, auxiliary
-        # Direct distillation: the teacher label trains the serving output itself.
-        return serving, tf.stack(
-            [
-                auxiliary[own.index(task)] if task in own else serving[self._served.index(task)]
-                for task in self._taught
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Serving and distillation outputs.
+
+        Args:
+          inputs: What the tower of each task reads, float32 of shape [batch, x].
+          noise: Seed of the dropout of this step, int32 [2].
+
+        Returns:
+          Logits or values by task, of shape [batch].
+        """
+        readers: dict[int, list[Head]] = {}
+        for head in self._heads:
+            readers.setdefault(id(inputs[head.task.name]), []).append(head)
+        outputs: dict[str, tf.Tensor] = {}
+        for heads in readers.values():
+            outputs |= self._outputs(heads, inputs[heads[0].task.name], noise)
+        tasks = [head.task.name for head in self._heads]
+        serving = {task: outputs[_serving(task)] for task in tasks if _serving(task) in outputs}
+        distilled = {
+            # Direct distillation: the teacher label trains the serving output itself.
+            head.task.name: outputs[
+                (_auxiliary if head.has_auxiliary else _serving)(head.task.name)
             ]
-        )
+            for head in self._heads
+            if head.rule is not None
+        }
+        return serving, distilled
 
-    def _towers(self, inputs: Mapping[str, tf.Tensor], noise: tf.Tensor | None) -> tf.Tensor:
-        """The towers side by side, float32 of shape [batch, tasks * units]."""
-        kernels, biases = zip(*(self._dense[_tower(h.task.name)] for h in self._heads), strict=True)
-        first, *others = (inputs[head.task.name] for head in self._heads)
-        if all(other is first for other in others):
-            product = tf.matmul(first, tf.concat(kernels, 1))
-        else:
-            each = zip((first, *others), kernels, strict=True)
-            product = tf.concat([tf.matmul(values, kernel) for values, kernel in each], 1)
-        towers = tf.nn.relu(tf.nn.bias_add(product, tf.concat(biases, 0)))
-        if not self._rate or noise is None:
-            return towers
-        parts = tf.split(towers, len(kernels), axis=1)
-        names = [kernel.name for kernel in kernels]
-        dropped = [
-            dropout(part, self._rate, noise, f"{name}/0")
-            for part, name in zip(parts, names, strict=True)
-        ]
-        return tf.concat(dropped, 1)
-
-    def _kernel(self, names: list[str]) -> tf.Tensor:
-        """From all towers to one output for each name: zero but from the tower of its task."""
-        places = [name.rsplit("/", 1)[0] for name in names]
-        towers = [f"task_{head.task.name}" for head in self._heads]
-        without = tf.zeros([self._units, 1])
-        column = tf.concat(
-            [
-                self._dense[names[places.index(tower)]][0] if tower in places else without
-                for tower in towers
-            ],
-            0,
+    def _outputs(
+        self, heads: list[Head], inputs: tf.Tensor, noise: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
+        """The outputs of tasks that read the same tensor, by name, of shape [batch]."""
+        towers = [_tower(head.task.name) for head in heads]
+        kernels, biases = zip(*(self._dense[tower] for tower in towers), strict=True)
+        values = tf.nn.bias_add(tf.matmul(inputs, tf.concat(kernels, 1)), tf.concat(biases, 0))
+        values = tf.nn.relu(values)
+        if self._rate and noise is not None:
+            parts = zip(towers, tf.split(values, len(towers), axis=1), strict=True)
+            dropped = [dropout(part, self._rate, noise, tower) for tower, part in parts]
+            values = tf.concat(dropped, 1)
+        of_tasks = {
+            name: place
+            for place, head in enumerate(heads)
+            for name in (_serving(head.task.name), _auxiliary(head.task.name))
+            if name in self._dense
+        }
+        # From all towers to each output: zero but from the tower of its task.
+        kernel = tf.concat(
+            [self._kernel(name, place, len(heads)) for name, place in of_tasks.items()], 1
         )
-        own = np.array([[tower == place for place in places] for tower in towers], np.float32)
-        return column * own.reshape(len(towers), len(names)).repeat(self._units, axis=0)
+        bias = tf.concat([self._dense[name][1] for name in of_tasks], 0)
+        rows = tf.matmul(kernel, values, transpose_a=True, transpose_b=True) + bias[:, None]
+        return dict(zip(of_tasks, tf.unstack(rows, num=len(of_tasks)), strict=True))
+
+    def _kernel(self, name: str, place: int, count: int) -> tf.Tensor:
+        above, below = place * self._units, (count - 1 - place) * self._units
+        return tf.pad(self._dense[name][0], [[above, below], [0, 0]])
 
     def _add(self, name: str, inputs: int, outputs: int) -> None:
         # A name that ends so is absolute.

@@ -59,7 +59,7 @@ class Ranker(tf_keras.Model):
         )
         self.served_tasks = _names(self._hard_groups)
         self.taught_tasks = _names(self._soft_groups)
-        self._tasks = TaskHeads(heads, model, self.served_tasks, self.taught_tasks)
+        self._tasks = TaskHeads(heads, model)
         self.eval_loss_names = ("loss", *self.served_tasks)
         self.loss_names = (*self.eval_loss_names, *(f"distill_{n}" for n in self.taught_tasks))
         blocks = Blocks.of(features).spec
@@ -68,20 +68,9 @@ class Ranker(tf_keras.Model):
 
     def call(self, inputs: Batch, noise: tf.Tensor | None = None) -> tuple[Outputs, Outputs]:
         """The serving and the distillation outputs by task, logits or values, of shape [batch]."""
-        serving, distilled = self.matrices(inputs, noise)
-        return (
-            dict(zip(self.served_tasks, tf.unstack(serving), strict=True)),
-            dict(zip(self.taught_tasks, tf.unstack(distilled), strict=True)),
-        )
-
-    def matrices(
-        self, inputs: Batch, noise: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same of shape [served_tasks, batch] and [taught_tasks, batch]."""
-        matrices: tuple[tf.Tensor, tf.Tensor] = self._tasks(
-            self._shared(self._encoder(inputs), noise=noise), noise=noise
-        )
-        return matrices
+        shared = self._shared(self._encoder(inputs), noise=noise)
+        outputs: tuple[Outputs, Outputs] = self._tasks(shared, noise=noise)
+        return outputs
 
     @property
     def served_structure(self) -> str:
@@ -123,7 +112,7 @@ class Ranker(tf_keras.Model):
         Returns:
           A scalar; and float32 of shape [loss_names].
         """
-        serving, distilled = self.matrices(batch, noise=noise)
+        serving, distilled = self(batch, noise=noise)
         hard, soft = self._hard(batch, serving, workers), self._soft(batch, distilled, workers)
         # The loss that is shown, and decides about stopping, counts hard labels only: by it a
         # student and its twin can be compared.
@@ -132,41 +121,35 @@ class Ranker(tf_keras.Model):
 
     def eval_losses(self, batch: Batch, workers: Workers = ALONE) -> tf.Tensor:
         """Losses against the hard labels, float32 of shape [eval_loss_names]; see `objective`."""
-        serving, _ = self.matrices(batch)
+        serving, _ = self(batch)
         hard = self._hard(batch, serving, workers)
         return tf.concat([[tf.reduce_sum(hard)], hard], 0)
 
-    def _hard(self, batch: Batch, serving: tf.Tensor, workers: Workers = ALONE) -> tf.Tensor:
+    def _hard(self, batch: Batch, serving: Outputs, workers: Workers = ALONE) -> tf.Tensor:
         """By served task, float32 of shape [served_tasks]."""
         if not self._hard_groups:
             return tf.zeros([0])
         groups = self._hard_groups.values()
         found = [
-            losses.hard(kind, label, output)
-            for kind, label, output in zip(
-                self._hard_groups,
-                _split(batch[columns.LABELS], groups),
-                _split(serving, groups),
-                strict=True,
+            losses.hard(kind, label, _stacked(serving, group))
+            for kind, label, group in zip(
+                self._hard_groups, _split(batch[columns.LABELS], groups), groups, strict=True
             )
         ]
         weights = batch[columns.WEIGHTS]
         means = losses.weighted_mean(tf.concat(found, 0), weights, workers.total)
         return [head.task.weight for group in groups for head in group] * means
 
-    def _soft(self, batch: Batch, distilled: tf.Tensor, workers: Workers = ALONE) -> tf.Tensor:
+    def _soft(self, batch: Batch, distilled: Outputs, workers: Workers = ALONE) -> tf.Tensor:
         """By taught task, float32 of shape [taught_tasks]."""
         if not self._soft_groups:
             return tf.zeros([0])
         groups = self._soft_groups.values()
         present, queries = batch[columns.TEACHER_PRESENT], batch[columns.QUERY_INDEX]
         found = [
-            losses.distillation(rule, kind, label, output, queries, present)
-            for (kind, rule), label, output in zip(
-                self._soft_groups,
-                _split(batch[columns.TEACHER], groups),
-                _split(distilled, groups),
-                strict=True,
+            losses.distillation(rule, kind, label, _stacked(distilled, group), queries, present)
+            for (kind, rule), label, group in zip(
+                self._soft_groups, _split(batch[columns.TEACHER], groups), groups, strict=True
             )
         ]
         weights = present[tf.newaxis]
@@ -195,3 +178,8 @@ def _split(matrix: tf.Tensor, groups: Iterable[list[Head]]) -> list[tf.Tensor]:
     """The rows of each group."""
     found: list[tf.Tensor] = tf.split(matrix, [len(group) for group in groups])
     return found
+
+
+def _stacked(outputs: Outputs, group: list[Head]) -> tf.Tensor:
+    """Outputs of the tasks of a group, of shape [tasks, batch]."""
+    return tf.stack([outputs[head.task.name] for head in group])
