@@ -129,11 +129,25 @@ def batches(data: Arrays, names: list[str], size: int, order: Any) -> Iterator[A
         }
 
 
-def train(ranker: Any, data: Mapping[str, Arrays], training: TrainingConfig, taught: bool) -> None:
+def train(
+    config: RunConfig,
+    ranker: Ranker,
+    data: Mapping[str, Arrays],
+    training: TrainingConfig,
+    *,
+    taught: bool,
+) -> None:
     """Adam on shuffled batches; after each epoch the losses on the eval split."""
     import tensorflow as tf
     import tf_keras
 
+    tasks = [task.name for task in config.tasks]
+    # A ranker has its tasks by kind.
+    served = [tasks.index(task) for task in ranker.served_tasks]
+    data = {
+        split: {**arrays, **{name: arrays[name][served] for name in _BY_TASK[:2]}}
+        for split, arrays in data.items()
+    }
     optimizer = tf_keras.optimizers.legacy.Adam(
         training.learning_rate, global_clipnorm=training.clip_norm
     )
@@ -214,7 +228,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     figures = {}
     teacher = begin(config, config.teacher.model, heads.of_teacher(config.tasks))
     order = [task.name for task in config.tasks]
-    timed("teacher", lambda: train(teacher, data, config.teacher.training, taught=False))
+    timed("teacher", lambda: train(config, teacher, data, config.teacher.training, taught=False))
     labels = timed("labels", lambda: outputs(teacher, data["train"]))
     figures["teacher"] = timed(
         "evaluation", lambda: evaluate(config, data["eval"], outputs(teacher, data["eval"]))
@@ -228,7 +242,12 @@ def run(config: RunConfig) -> dict[str, Any]:
             ranker = begin(config, student.model, made)
             places = [order.index(task) for task in ranker.taught_tasks]
             data["train"][columns.TEACHER] = np.ascontiguousarray(labels[:, places].T)
-            timed("students", lambda r=ranker, s=student, t=twin: train(r, data, s.training, not t))
+            timed(
+                "students",
+                lambda r=ranker, s=student, t=twin: train(
+                    config, r, data, s.training, taught=not t
+                ),
+            )
             figures[f"{student.name}{' (twin)' if twin else ''}"] = timed(
                 "evaluation",
                 lambda r=ranker: evaluate(config, data["eval"], outputs(r, data["eval"])),
