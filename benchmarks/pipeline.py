@@ -123,7 +123,7 @@ def main() -> None:
     ]
     rows.append(
         [
-            "imports, checks, summary",
+            "start, summary; less what ran side by side",
             *(f"{run['seconds'] - sum(run['components'].values()):.1f}" for run in runs),
             "",
             "",

@@ -3,11 +3,11 @@
 This module has no deferred annotations: TFX reads those of a component function at run time.
 """
 
-import re
 import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import apache_beam as beam
 import numpy as np
@@ -179,8 +179,8 @@ def _read(folder: Path, features: FeaturesConfig) -> Learned:
 
 
 def _file(folder: Path, feature: CategoricalFeature) -> str:
-    """Of a vocabulary; TensorFlow keeps the name, and TFT names it like this."""
-    return str(folder / re.sub(r"[^\w-]", "_", feature.name))
+    """Of a vocabulary; TensorFlow keeps the name: no two features may have the same."""
+    return str(folder / quote(feature.name, safe=""))
 
 
 def _write_graph(

@@ -1,8 +1,8 @@
 """Ingested examples: Parquet shards in the shape that TFX reads as `FORMAT_PARQUET`.
 
 Every column is a list (of int64, float32 or bytes), as in a tf.Example; null means missing.
-tfx_bsl's ParquetTFXIO hands row groups to TFDV and TFT as they are, so the types on disk must be
-those that it derives from the schema: large lists of int64, float32 and large binary.
+So that stock components can read them through tfx_bsl's ParquetTFXIO, the types on disk are those
+that it derives from the schema: large lists of int64, float32 and large binary.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfx_distill.schema import columns
 from tfx_distill.schema.errors import DataError
 
 ROW_GROUP_ROWS = 16_384
-"""Rows that TFX components and `read_shard` hold at a time."""
+"""Rows that `read_shard` holds at a time, and ParquetTFXIO."""
 
 
 class ShardWriter:

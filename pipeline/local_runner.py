@@ -2,8 +2,7 @@
 
 The loop is that of TFX's LocalDagRunner with four differences: it prints progress, it meters time
 and memory, it goes on after a failed component with those that do not need it, so that one failing
-student stops nobody else, and it does the same for several students at the same time where it is
-told to.
+student stops nobody else, and it works on several students at the same time where it is told to.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ class Step:
       component: Its id.
       state: `cached`: an earlier run's outputs were used; `skipped`: something it needs failed.
       seconds: Wall time.
-      cpu_seconds: CPU time of this process and its children.
-      peak_mib: Largest resident memory of this process meanwhile, in MiB.
+      cpu_seconds: CPU time of the process that executed it, and of its children.
+      peak_mib: Largest resident memory of that process meanwhile, in MiB.
       error: Why it failed, in words.
       phases: Seconds of the wall time by phase, see `phases.PHASES`; the rest was work.
     """
@@ -94,8 +93,8 @@ def run(
       pipeline: What to run; its metadata must be a SQLite file.
       until: Id of the last component to run.
       stop: Asked before each component; what is running is always finished.
-      beside: Where students and twins are trained, side by side, and all but one of them
-        evaluated; everything runs one after the other in this process if not given.
+      beside: Where students and twins are trained, side by side, and all students but the last
+        evaluated and judged; everything runs one after the other in this process if not given.
       report: Takes the lines of the progress.
 
     Raises:

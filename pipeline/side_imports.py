@@ -5,8 +5,11 @@ not start TensorFlow, which would not survive a fork: it starts its threads with
 """
 
 import logging
+import sys
 import warnings
 
+# The folder of a run is no place for modules; a process that is started so looks there first.
+sys.path[:] = [place for place in sys.path if place]
 # Each side process has its log. Without any handler, TensorFlow takes the terminal for its own.
 logging.getLogger().addHandler(logging.NullHandler())
 # Later Pythons warn of forks beside threads: those of OpenBLAS and of Arrow's allocator survive.

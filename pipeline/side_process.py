@@ -6,10 +6,10 @@ Nothing heavy is imported here before the log is diverted: TensorFlow would writ
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ def begin(log_folder: str, threads: int, environment: Mapping[str, str]) -> None
     os.environ.clear()
     os.environ.update(environment)
     run_log.divert(Path(log_folder), rotate=False)
-    # Lines of several trainings would overwrite each other.
+    # Lines of several components would overwrite each other.
     sys.stderr = _Lines(sys.stderr.fileno())
     _end_with_parent()
     import tensorflow as tf
@@ -54,19 +54,16 @@ class _Lines(io.TextIOWrapper):
 
 
 def _end_with_parent() -> None:
-    """A run that is killed leaves no training behind that would go on writing."""
-    parent = os.getppid()
+    """A run that is killed leaves nothing behind that would go on writing."""
+    # Not the parent by number: that is the process that forks, and it lives as long as this one.
+    run = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
+        if run is not None:
+            run.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def warm() -> None:
-    """Does nothing: there is a process that can."""
 
 
 def execute(execution_info: str, executable: str, uses_beam: bool) -> tuple[bytes, Cost]:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,7 +32,10 @@ from tfx_distill.schema.errors import EnvironmentProblem
 
 
 class SideProcesses:
-    """Processes that execute components; they start when they are needed, or by `warm`.
+    """Processes that execute components, forked when they are needed.
+
+    What forks them is a process that stays until this one ends, see `side_imports`. While libraries
+    are imported they see the environment of its start; what is executed sees that of the caller.
 
     Args:
       count: How many at the most; they share the cores evenly.
@@ -44,7 +48,6 @@ class SideProcesses:
     def __init__(self, count: int, log_folder: Path) -> None:
         self.costs: dict[str, Cost] = {}
         self._count = count
-        self._is_warm = False
         # Forked from a process that has imported everything and done nothing.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tfx_distill.pipeline.side_imports"])
@@ -53,7 +56,6 @@ class SideProcesses:
             count,
             context,
             initializer=side_process.begin,
-            # The process that forks has the environment of its own start.
             initargs=(str(log_folder), threads, dict(os.environ)),
         )
 
@@ -76,12 +78,9 @@ class SideProcesses:
         self._pool.shutdown(cancel_futures=True)
 
     def warm(self) -> None:
-        """Starts the processes; called again it does nothing."""
-        if not self._is_warm:
-            self._is_warm = True
-            with contextlib.suppress(BrokenProcessPool):  # whoever trains next is told
-                for _ in range(self._count):
-                    self._pool.submit(side_process.warm)
+        """Starts the process that forks the others; does not wait for what it imports."""
+        with contextlib.suppress(OSError):  # whoever executes next is told
+            forkserver.ensure_running()
 
     @property
     def operators(self) -> dict[Any, type[BaseExecutorOperator]]:
@@ -110,7 +109,11 @@ class SideProcesses:
             isinstance(executable, BeamExecutableSpec),
         )
         try:
-            output, cost = self._pool.submit(side_process.execute, *given).result()
+            try:
+                submitted = self._pool.submit(side_process.execute, *given)
+            except (EOFError, OSError) as error:  # of the process that forks
+                raise BrokenProcessPool from error
+            output, cost = submitted.result()
         except BrokenProcessPool:
             raise EnvironmentProblem(
                 name,

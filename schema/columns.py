@@ -38,7 +38,7 @@ WEIGHTS = "weights"
 """Matrix of a training batch: float32, the weights of the hard labels."""
 
 TEACHER = "teacher"
-"""Matrix of a training batch: float32, a row of teacher labels for each taught task, or 0."""
+"""Matrix of a training batch: float32, a row for each taught task, 0 without a teacher label."""
 
 QUERY_INDEX = "query_index"
 """Column of a training batch: int32, the queries of the batch numbered from 0."""

@@ -333,8 +333,8 @@ class TrainerConfig(Section):
 
     `auto` takes a GPU if TensorFlow sees one. More than one worker are processes that train one
     model together: on the machine of the Trainer, or launched by Spark, see `SparkConfig`.
-    `parallel` is how many students and twins of a batch are trained, or evaluated, at the same time
-    in processes of their own; None takes as many as there are cores.
+    `parallel` is how many processes train the students and twins of a batch at the same time, and
+    evaluate and judge several students; None takes as many as there are cores.
     """
 
     device: Device = "auto"

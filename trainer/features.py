@@ -111,8 +111,8 @@ def _standardised(
 ) -> tf.Tensor:
     """All numeric features at mean 0 and variance 1, 0 where missing; then the missing flags.
 
-    Three sums over all features at once, instead of `tft.scale_to_z_score` for each: an analyser
-    costs a dozen Beam stages, whatever its width. In float64, so that the difference of squares
+    All features at once, instead of `tft.scale_to_z_score` for each, of which every trace and every
+    signature would hold a copy. In float64, so that the difference of squares
     keeps its digits.
     """
     columns = []

@@ -63,7 +63,8 @@ class TaskHeads(tf_keras.layers.Layer):
     Tasks that read the same tensor share two matrix products, one for their towers and one for all
     their outputs: models are so small that a step costs what its operations cost to start (ADR 9).
     Serving and auxiliary outputs have nothing in common but the product: what flows back to a
-    serving head are the derivatives of its own row.
+    serving head are the derivatives of its own row. A tower that is no longer finite takes the
+    outputs of the others with it.
 
     Args:
       heads: What to learn about the tasks.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,8 +146,86 @@ def test_a_failure_reaches_the_caller_and_stops_no_other(beside: Any) -> None:
     assert "finite" in str(error)
 
 
-def test_they_write_to_the_log_not_to_the_terminal(beside: Any) -> None:
+def test_they_write_to_the_log(beside: Any) -> None:
     assert "Saving calm (twin)" in (beside[0] / "run.log").read_text()
+
+
+ALONE = """
+import os, sys, time
+from pathlib import Path
+from tfx_distill.pipeline import run_log
+
+def main():
+    folder = Path(sys.argv[1])
+    run_log.divert(folder)
+    from tfx_distill.pipeline.side_processes import SideProcesses
+    with SideProcesses(2, folder) as processes:
+        started = time.monotonic()
+        processes.warm()
+        print(time.monotonic() - started, flush=True)
+        pids = [processes._pool.submit(os.getpid) for _ in range(2)]
+        print(*{os.getppid(), *(pid.result() for pid in pids)} - {os.getppid()}, flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_starting_them_keeps_nobody_waiting_and_a_killed_run_leaves_none(tmp_path: Path) -> None:
+    script, folder = tmp_path / "alone.py", tmp_path / "run"
+    script.write_text(ALONE)
+    folder.mkdir()
+    # A module of the folder of the run is not one of ours.
+    (folder / "tensorflow.py").write_text("raise SystemExit('not the right one')")
+    run = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if not k.startswith("TF_")},
+    )
+    assert run.stdout is not None
+    assert float(run.stdout.readline()) < 2, "seconds: it does not wait for imports"
+    side = [int(pid) for pid in run.stdout.readline().split()]
+    assert side
+    servers = {int(Path(f"/proc/{pid}/stat").read_text().split()[3]) for pid in side}
+    assert servers - {run.pid}, "forked by a process of its own"
+    run.kill()
+    _, told = run.communicate(timeout=60)
+    # What libraries say while they are imported is nothing for a terminal. (Python counts the
+    # semaphores of the killed one.)
+    assert [line for line in told.splitlines() if "resource_tracker" not in line] == []
+    deadline = time.monotonic() + 60
+    while left := [pid for pid in (*side, *servers) if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
+
+
+def test_what_forks_them_has_not_started_tensorflow() -> None:
+    code = (
+        "import os, tfx_distill.pipeline.side_imports\n"
+        "from tensorflow.python.eager import context\n"
+        "assert not context.context()._initialized, 'TensorFlow runs'\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300
+    )
+    # This one, OpenBLAS' for the other cores, and two of Arrow's allocator.
+    assert int(done.stdout) <= 2 + (os.cpu_count() or 1) + 2
+
+
+def test_a_process_that_forks_and_dies_is_started_again(
+    prepared: Prepared, features: Any, tmp_path: Path
+) -> None:
+    forkserver.ensure_running()
+    os.kill(forkserver._forkserver._forkserver_pid, 9)
+    with SideProcesses(2, tmp_path) as processes:
+        made = pipeline(prepared, features, tmp_path)
+        outcome = local_runner.run(made, beside=processes, report=lambda line: None)
+    assert [step.state for step in outcome.steps] == [*["ran"] * 4, "failed"]
 
 
 def test_a_process_that_is_killed_is_an_error_in_words(

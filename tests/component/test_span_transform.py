@@ -18,10 +18,11 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
 from tfx_bsl.tfxio import parquet_tfxio
 
+from tfx_distill.components import span_transform
 from tfx_distill.components.span_transform import SpanTransform
 from tfx_distill.datasets.example_shards import ShardWriter
 from tfx_distill.schema import columns, tfmd
-from tfx_distill.schema.config import FeaturesConfig
+from tfx_distill.schema.config import CategoricalFeature, FeaturesConfig
 from tfx_distill.trainer.features import preprocessing_fn
 
 ROWS = 500
@@ -201,3 +202,11 @@ def test_nothing_else_is_left_in_the_artifact(graphs: Graphs) -> None:
     assert {file.name for file in Path(graphs.own).iterdir()} == {
         *("metadata", "transform_fn", "transformed_metadata")
     }
+
+
+def test_no_two_vocabularies_are_one_file(tmp_path: Path) -> None:
+    names = ("a.b", "a_b", "a-b", "a/b", "a%2Fb")
+    features = [CategoricalFeature(name=name, vocab=2) for name in names]
+    files = {span_transform._file(tmp_path, feature) for feature in features}
+    assert len(files) == len(names)
+    assert {Path(file).parent for file in files} == {tmp_path}
