@@ -8,6 +8,7 @@ worker if there is one, as often as `spark.task.maxFailures` says.
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,6 +71,10 @@ def _by_number(work: ShardWork, shards: pa.Table) -> Callable[[Batches], Iterato
                 yield from work(shards.take(batch.column(0)).to_batches())
             except DistillError as error:
                 raise RuntimeError(_packed(error)) from error
+        # Spark's worker looks for garbage after each task: a quarter of a second, with all that
+        # TensorFlow keeps. What is there after the first one stays, and need not be looked at.
+        if not gc.get_freeze_count():
+            gc.freeze()
 
     return do
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import spark_here
 from deltalake import DeltaTable
@@ -23,7 +25,7 @@ from tfx.types import standard_artifacts
 
 from tfx_distill.components import engines, spark_engine
 from tfx_distill.components.artifacts import fingerprint, read_snapshots
-from tfx_distill.components.shard_work import Note, Shard, ShardWork
+from tfx_distill.components.shard_work import Note, Shard, ShardWork, shard_table
 from tfx_distill.schema.config import SparkConfig
 from tfx_distill.schema.errors import DataError, EnvironmentProblem, LabelError
 
@@ -183,6 +185,27 @@ def test_workers_without_the_environment_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("by_value")
+def test_what_a_worker_has_loaded_is_not_searched_for_garbage_after_each_task() -> None:
+    """Spark collects garbage after each task; done in this process, without Spark."""
+
+    class Nothing(ShardWork):
+        def do(self, shard: Shard) -> Note:
+            return Note(shard.split, shard.name, "", 0, 0, {})
+
+    shards = shard_table([Shard("a", "train", "a"), Shard("b", "train", "b")])
+    task = spark_engine._by_number(Nothing(), shards)
+    assert gc.get_freeze_count() == 0
+    try:
+        frozen = []
+        for number in range(2):
+            (note,) = task(pa.table({"id": [number]}).to_batches())
+            assert note["name"][0].as_py() == "ab"[number]
+            frozen.append(gc.get_freeze_count())
+        assert frozen[0] >= frozen[1] > 0, "once: what later tasks leave is garbage"
+    finally:
+        gc.unfreeze()
+
+
 def test_no_shards_need_no_spark(tmp_path: Path) -> None:
     assert spark_engine.run(Dying("", "", 0), [], SparkConfig(master="spark://nowhere:1")) == []
 
