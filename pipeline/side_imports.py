@@ -5,6 +5,7 @@ not start TensorFlow, which would not survive a fork: it starts its threads with
 """
 
 import logging
+import os
 import sys
 import warnings
 
@@ -14,8 +15,15 @@ sys.path[:] = [place for place in sys.path if place]
 logging.getLogger().addHandler(logging.NullHandler())
 # Later Pythons warn of forks beside threads: those of OpenBLAS and of Arrow's allocator survive.
 warnings.simplefilter("ignore")
+# Of what TensorFlow's C++ side says as it is loaded, some releases let nothing be turned off.
+_terminal, _nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(_nowhere, 2)
+try:
+    import tensorflow_model_analysis  # noqa: F401
 
-import tensorflow_model_analysis  # noqa: E402, F401
-
-import tfx_distill.components.chunk_executor  # noqa: E402
-import tfx_distill.components.model_evaluator  # noqa: E402, F401
+    import tfx_distill.components.chunk_executor
+    import tfx_distill.components.model_evaluator  # noqa: F401
+finally:
+    os.dup2(_terminal, 2)
+    os.close(_terminal)
+    os.close(_nowhere)
