@@ -85,7 +85,9 @@ def run(
     until: str | None = None,
     stop: Callable[[], bool] = lambda: False,
     beside: SideProcesses | None = None,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    report: Callable[[str], None] = lambda line: print(
+        f"{line}\n", end="", file=sys.stderr, flush=True
+    ),
 ) -> Outcome:
     """Runs all components, or those that `until` needs and itself.
 

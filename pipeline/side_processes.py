@@ -47,7 +47,6 @@ class SideProcesses:
 
     def __init__(self, count: int, log_folder: Path) -> None:
         self.costs: dict[str, Cost] = {}
-        self._count = count
         # Forked from a process that has imported everything and done nothing.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tfx_distill.pipeline.side_imports"])

@@ -112,8 +112,7 @@ def _standardised(
     """All numeric features at mean 0 and variance 1, 0 where missing; then the missing flags.
 
     All features at once, instead of `tft.scale_to_z_score` for each, of which every trace and every
-    signature would hold a copy. In float64, so that the difference of squares
-    keeps its digits.
+    signature would hold a copy. In float64, so that the difference of squares keeps its digits.
     """
     columns = []
     for feature in features:

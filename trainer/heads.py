@@ -71,11 +71,7 @@ class TaskHeads(tf_keras.layers.Layer):
       model: The architecture.
     """
 
-    def __init__(
-        self,
-        heads: tuple[Head, ...],
-        model: ModelConfig,
-    ) -> None:
+    def __init__(self, heads: tuple[Head, ...], model: ModelConfig) -> None:
         super().__init__(name="task_heads")
         self._heads = heads
         self._units = model.scaled(model.tower)
