@@ -95,6 +95,26 @@ class TestFindPython:
         version = run(found.stdout.strip(), "--version").stdout
         assert version.startswith(f"Python {here}.")
 
+    @pytest.mark.parametrize(("release", "taken"), [("3.12.1", False), ("3.12.2", True)])
+    def test_a_python_whose_garbage_collector_crashes_is_passed_over(
+        self, release: str, taken: bool, tmp_path: Path
+    ) -> None:
+        # This Python, told that it is another release.
+        version = tuple(map(int, release.split(".")))
+        told = f"import sys; sys.version_info = {version}; sys.executable = sys.argv[1]"
+        python = script(
+            tmp_path / "bin" / "python3.12",
+            f'exec {sys.executable} -c "{told}; exec(sys.argv[2])" "$0" "$2"',
+        )
+        found = run(
+            ".ci/find-python",
+            "3.12",
+            PATH=f"{tmp_path}/bin:{os.environ['PATH']}",
+            PYENV_ROOT=str(tmp_path),
+            UV_PYTHON_INSTALL_DIR=str(tmp_path),
+        )
+        assert (found.stdout.strip() == str(python)) is taken
+
     def test_none_is_an_error_that_says_what_to_do(self) -> None:
         found = run(".ci/find-python", "3.99")
         assert (found.returncode, found.stdout) == (1, "")
