@@ -140,6 +140,7 @@ def run(
     telling.keep_out_others(config)
     log = telling.diverted(config)
     if config.stream is not None:
+        start.stop()  # each span is measured by itself
         process(config, chosen, log, students_only=students_only)
         return
     from rich.console import Console

@@ -8,7 +8,9 @@ where the time goes.
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 from collections.abc import Iterator
 from types import CodeType, FrameType
 
@@ -42,6 +44,7 @@ _MARKS = {
     ("save_and_return_nodes", "tensorflow/python/saved_model/save.py"): MODELS,
 }
 _NAMES = frozenset(name for name, _ in _MARKS)
+_turn = threading.Lock()
 
 
 def of(frame: FrameType | None) -> str | None:
@@ -68,12 +71,29 @@ def now(thread: int) -> str | None:
         others do: Beam works in threads, and the first one waits for them. Bookkeeping of
         another thread is that of another component, which is executed in another process.
     """
-    stacks = sys._current_frames()
+    stacks = _stacks()
     first = of(stacks.pop(thread, None))
     if first is not None:
         return first
     others = (of(stack) for stack in stacks.values())
     return next((phase for phase in others if phase not in (None, BOOKKEEPING)), None)
+
+
+def _stacks() -> dict[int, FrameType]:
+    """The innermost frame of each thread.
+
+    Up to Python 3.11 it is made under a lock of the interpreter. Garbage that is collected just
+    then may be a thread's own data, or TensorFlow's, and waits for that lock, or for a thread that
+    does (python/cpython#106883): the process hangs for ever.
+    """
+    with _turn:  # else another caller would enable what this one disabled
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if enabled:
+                gc.enable()
 
 
 def _codes(frame: FrameType | None) -> Iterator[CodeType]:

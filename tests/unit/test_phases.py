@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import threading
@@ -68,6 +69,29 @@ def test_work_is_no_phase() -> None:
     assert here() is None
     assert meter.phases == dict.fromkeys(phases.PHASES, 0.0)
     assert meter.seconds >= PAUSE
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_stacks_are_listed(
+    collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On Python 3.11 a process that does may hang, once in some thousand times.
+    listed = sys._current_frames
+    seen = []
+
+    def listing() -> Any:
+        seen.append(gc.isenabled())
+        return listed()
+
+    monkeypatch.setattr(sys, "_current_frames", listing)
+    if not collects:
+        gc.disable()
+    try:
+        phases.now(threading.get_ident())
+        assert gc.isenabled() is collects, "as it was before"
+    finally:
+        gc.enable()
+    assert seen == [False]
 
 
 def test_imports_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
