@@ -31,13 +31,10 @@ def of_model(training: Any, files: list[Path], batch_size: int, runs: int) -> di
       batch_size: Examples a step.
       runs: Epochs of each way.
     """
-    from tfx_distill.trainer.input import Examples, ahead, fed
-
-    ranker, spec = training.ranker, training.train_spec
+    from tfx_distill.trainer.input import Examples, ahead
 
     def made() -> Iterator[Any]:
-        examples = Examples(files, batch_size, seed=(0,))
-        return fed(examples.batches(), spec, ranker.served_tasks)
+        return training.feed.tensors(Examples(files, batch_size, seed=(0,)).batches())
 
     # Full batches only: the last one would be a larger part of a shorter epoch.
     held = [tensors for tensors, rows in made() if rows == batch_size]

@@ -63,7 +63,7 @@ def stages(made: Prepared, folder: Path) -> dict[str, Stage]:
     from tfx_distill.datasets.example_shards import read_shard
     from tfx_distill.schema.config import RunConfig
     from tfx_distill.trainer import feature_table
-    from tfx_distill.trainer.input import Examples, ahead, fed
+    from tfx_distill.trainer.input import Examples, ahead
     from tfx_distill.trainer.materialize import Materializer
 
     config = made.config
@@ -97,13 +97,12 @@ def stages(made: Prepared, folder: Path) -> dict[str, Stage]:
 
     def trained(training: Any, batch_size: int) -> Stage:
         files = feature_table.shards(made.features, "train")
-        served = training.ranker.served_tasks
 
         def run(rows: int) -> None:
             done = 0
             copies = -(-rows // made.rows)
             batches = Examples(files * copies, batch_size, seed=(0,)).batches()
-            for tensors, count in ahead(fed(batches, training.train_spec, served)):
+            for tensors, count in ahead(training.feed.tensors(batches)):
                 training.step(tensors).numpy()
                 done += count
                 if done >= rows:

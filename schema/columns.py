@@ -40,6 +40,9 @@ WEIGHTS = "weights"
 TEACHER = "teacher"
 """Matrix of a training batch: float32, a row for each taught task, 0 without a teacher label."""
 
+TARGETS = "targets"
+"""Matrix of a training batch: float32, the rows of all that is one number an example."""
+
 QUERY_INDEX = "query_index"
 """Column of a training batch: int32, the queries of the batch numbered from 0."""
 

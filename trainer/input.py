@@ -1,12 +1,13 @@
 """Batches for training: feature table shards, joined with teacher labels, shuffled, in columns.
 
-Memory is bounded by a few shards, and the batches made ahead, whatever the size of the data.
+Memory is bounded by a few shards, the batches made ahead, and what is kept for the next epoch,
+whatever the size of the data.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Columns = dict[str, "NDArray[Any]"]
+
+_KEPT_BYTES = 256 << 20
+"""Of decompressed shards: small data is read and joined once, whatever the epochs."""
 
 
 class Coverage(Protocol):
@@ -67,53 +71,78 @@ class Fold:
         return _take(shard, fold_of(shard[columns.QUERY_ID], self.folds) != self.number)
 
 
-def batch_spec(
-    features: FeaturesConfig, tasks: Sequence[str], taught: Sequence[str] = ()
-) -> dict[str, tf.TensorSpec]:
-    """Tensor specs of what a step reads of a batch, by name.
+@dataclass(frozen=True)
+class Feed:
+    """How batches reach a graph: in as few tensors as can be, each of which costs 20 microseconds.
+
+    All that is one number an example is a row of one matrix, `columns.TARGETS`.
 
     Args:
       features: Of the run config.
-      tasks: Whose hard labels it reads, in the order of the rows.
+      tasks: Whose hard labels the graph reads, in the order of the rows.
       taught: Whose teacher labels it reads, in the order of the rows.
+      listwise: Whether it compares the examples of a query.
     """
-    spec = dict(Blocks.of(features).spec)
-    for name in (columns.LABELS, columns.WEIGHTS):
-        spec[name] = tf.TensorSpec([len(tasks), None], tf.float32)
-    if taught:
-        spec[columns.TEACHER] = tf.TensorSpec([len(taught), None], tf.float32)
-        spec[columns.TEACHER_PRESENT] = tf.TensorSpec([None], tf.float32)
-        spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
-    return spec
 
+    features: FeaturesConfig
+    tasks: Sequence[str]
+    taught: Sequence[str] = ()
+    listwise: bool = False
 
-def fed(
-    batches: Iterable[Columns],
-    spec: Iterable[str],
-    tasks: Sequence[str],
-    taught: Sequence[str] = (),
-    workers: Workers = ALONE,
-) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
-    """Batches as the tensors of a `batch_spec`, and how many examples each has.
+    @property
+    def spec(self) -> dict[str, tf.TensorSpec]:
+        """Tensor specs of what the graph takes, by name."""
+        spec = dict(Blocks.of(self.features).spec)
+        rows = sum(len(of_matrix) for of_matrix in self._rows.values())
+        spec[columns.TARGETS] = tf.TensorSpec([rows, None], tf.float32)
+        if self._has_queries:
+            spec[columns.QUERY_INDEX] = tf.TensorSpec([None], tf.int32)
+        return spec
 
-    Labels become matrices: one tensor costs a step less than one for each task. Of several workers
-    each gets its part of the tensors; the number of examples is that of the whole batch.
-    """
-    matrices = {
-        columns.LABELS: [columns.label(task) for task in tasks],
-        columns.WEIGHTS: [columns.weight(task) for task in tasks],
-        columns.TEACHER: [columns.teacher(task) for task in taught],
-    }
-    for batch in batches:
-        rows = len(batch[columns.EXAMPLE_ID])
-        part = batch if workers.count == 1 else part_of(batch, workers.number, workers.count)
-        # A student that only has tasks of the teacher's has no hard labels at all.
-        none = np.zeros([0, len(part[columns.EXAMPLE_ID])], np.float32)
-        stacked = {
-            name: np.stack([part[column] for column in wanted]) if wanted else none
-            for name, wanted in matrices.items()
+    def tensors(
+        self, batches: Iterable[Columns], workers: Workers = ALONE
+    ) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
+        """Batches as tensors, and how many examples each has.
+
+        Of several workers each gets its part of the tensors; the number of examples is that of the
+        whole batch.
+        """
+        rows = [column for of_matrix in self._rows.values() for column in of_matrix]
+        names = set(self.spec) - {columns.TARGETS}
+        for batch in batches:
+            count = len(batch[columns.EXAMPLE_ID])
+            part = batch if workers.count == 1 else part_of(batch, workers.number, workers.count)
+            given = {name: tf.constant(part[name]) for name in names}
+            given[columns.TARGETS] = tf.constant(np.stack([part[column] for column in rows]))
+            yield given, count
+
+    def batch(self, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Within the graph: the batch in the names of `columns`, its matrices apart again.
+
+        `LABELS` and `WEIGHTS` have a row for each of `tasks`, `TEACHER` for each of `taught`.
+        """
+        batch = dict(tensors)
+        sizes = [len(of_matrix) for of_matrix in self._rows.values()]
+        batch |= zip(self._rows, tf.split(batch.pop(columns.TARGETS), sizes), strict=True)
+        if self.taught:
+            batch[columns.TEACHER_PRESENT] = batch[columns.TEACHER_PRESENT][0]
+        return batch
+
+    @property
+    def _rows(self) -> dict[str, list[str]]:
+        """By matrix, the columns that are its rows."""
+        rows = {
+            columns.LABELS: [columns.label(task) for task in self.tasks],
+            columns.WEIGHTS: [columns.weight(task) for task in self.tasks],
         }
-        yield {name: tf.constant({**part, **stacked}[name]) for name in spec}, rows
+        if self.taught:
+            rows[columns.TEACHER] = [columns.teacher(task) for task in self.taught]
+            rows[columns.TEACHER_PRESENT] = [columns.TEACHER_PRESENT]
+        return rows
+
+    @property
+    def _has_queries(self) -> bool:
+        return self.listwise and bool(self.taught)
 
 
 def part_of(batch: Columns, number: int, count: int) -> Columns:
@@ -167,6 +196,8 @@ class Examples:
         cut between queries, and a query longer than `batch_size` is a batch of its own.
       without: A fold of queries to leave out.
       first_epoch: Which epoch comes next, from 0.
+      epochs: How many there will be, at the most. Between several of them shards are kept, up to
+        256 MiB.
     """
 
     files: list[Path]
@@ -177,9 +208,12 @@ class Examples:
     whole_queries: bool = False
     without: Fold | None = None
     first_epoch: int = 0
+    epochs: int = 1
 
     def __post_init__(self) -> None:
         self._epoch = self.first_epoch
+        self._kept: dict[Path, Columns] = {}
+        self._free = _KEPT_BYTES if self.epochs > 1 else 0
         self.rows = feature_table.rows(self.files)
 
     def batches(self) -> Iterator[Columns]:
@@ -190,9 +224,7 @@ class Examples:
         order = range(len(self.files)) if shuffle is None else shuffle.permutation(len(self.files))
         rest: Columns | None = None
         for file in (self.files[place] for place in order):
-            shard = self._taught(file, feature_table.read(file, leave_out=[columns.EVENT_TIME]))
-            if self.without is not None:
-                shard = self.without.kept(shard)
+            shard = self._shard(file)
             if shuffle is not None:
                 shard = _take(shard, self._shuffled(shard, shuffle))
             cuts = self._cuts(shard, rest)
@@ -201,6 +233,18 @@ class Examples:
             rest = _between(rest, shard, cuts[-1], None)
         if rest is not None and len(rest[columns.EXAMPLE_ID]):
             yield self._numbered(rest)
+
+    def _shard(self, file: Path) -> Columns:
+        shard = self._kept.get(file)
+        if shard is None:
+            shard = self._taught(file, feature_table.read(file, leave_out=[columns.EVENT_TIME]))
+            if self.without is not None:
+                shard = self.without.kept(shard)
+            size = sum(values.nbytes for values in shard.values())
+            if size <= self._free:
+                self._free -= size
+                self._kept[file] = shard
+        return shard
 
     def _taught(self, file: Path, shard: Columns) -> Columns:
         if not self.taught or self.labels is None:
@@ -235,11 +279,8 @@ class Examples:
         return cuts
 
     def _numbered(self, batch: Columns) -> Columns:
-        if self.taught:
-            queries = batch[columns.QUERY_ID]
-            index = np.zeros(len(queries), np.int64)
-            if self.whole_queries:
-                _, index = np.unique(queries, return_inverse=True)
+        if self.taught and self.whole_queries:
+            _, index = np.unique(batch[columns.QUERY_ID], return_inverse=True)
             batch[columns.QUERY_INDEX] = index.astype(np.int32)
         return batch
 

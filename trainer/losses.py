@@ -114,7 +114,7 @@ def distillation(
     kind: Kind,
     teacher: tf.Tensor,
     student: tf.Tensor,
-    queries: tf.Tensor,
+    queries: tf.Tensor | None,
     present: tf.Tensor,
 ) -> tf.Tensor:
     """The distillation loss that a config asks for, per example, of tasks of one kind.
@@ -124,7 +124,7 @@ def distillation(
       kind: Of the tasks.
       teacher: Teacher labels, of shape [tasks, batch].
       student: Student outputs, of shape [tasks, batch].
-      queries: int32 [batch], the query of each example.
+      queries: int32 [batch], the query of each example; listwise losses need it.
       present: [batch], 1 where there is a teacher label.
 
     Returns:

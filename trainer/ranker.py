@@ -104,7 +104,7 @@ class Ranker(tf_keras.Model):
         """What a step makes smaller, and the losses behind it: this worker's part of the sums.
 
         Args:
-          batch: See `input.batch_spec`; the rows of its matrices are `served_tasks` and
+          batch: See `input.Feed.batch`; the rows of its matrices are `served_tasks` and
             `taught_tasks`, in this order.
           noise: Seed of the dropout of this step, int32 [2].
           workers: Who has the rest of the batch.
@@ -145,7 +145,7 @@ class Ranker(tf_keras.Model):
         if not self._soft_groups:
             return tf.zeros([0])
         groups = self._soft_groups.values()
-        present, queries = batch[columns.TEACHER_PRESENT], batch[columns.QUERY_INDEX]
+        present, queries = batch[columns.TEACHER_PRESENT], batch.get(columns.QUERY_INDEX)
         found = [
             losses.distillation(rule, kind, label, _stacked(distilled, group), queries, present)
             for (kind, rule), label, group in zip(

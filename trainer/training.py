@@ -23,12 +23,13 @@ from tfx_distill.trainer.chunk_record import ChunkRecord, EpochEnd
 from tfx_distill.trainer.features import Blocks
 from tfx_distill.trainer.first_weights import first_output, first_weight
 from tfx_distill.trainer.heads import Head
-from tfx_distill.trainer.input import Examples, Fold, TeacherLabels, ahead, batch_spec, fed
+from tfx_distill.trainer.input import Examples, Feed, Fold, TeacherLabels, ahead
 from tfx_distill.trainer.loss_log import LossLog
 from tfx_distill.trainer.optimizer import Optimizer
 from tfx_distill.trainer.process_cache import ProcessCache
 from tfx_distill.trainer.progress import Progress
 from tfx_distill.trainer.ranker import Ranker
+from tfx_distill.trainer.traced import Traced
 from tfx_distill.trainer.training_state import TrainingState
 from tfx_distill.trainer.workers import ALONE, Workers
 
@@ -61,9 +62,9 @@ class Training:
 
     Attributes:
       ranker: The model.
-      step: Trains on one batch, the tensors of `train_spec`; returns its losses, float32 of shape
+      step: Trains on one batch, the tensors of `feed`; returns its losses, float32 of shape
         [ranker.loss_names].
-      train_spec: See `input.batch_spec`.
+      feed: How train batches become tensors.
     """
 
     def __init__(
@@ -95,19 +96,17 @@ class Training:
         self._moments = self._optimizer.state
         self._noise = tf.Variable(0, trainable=False, dtype=tf.int32)
         served, taught = self.ranker.served_tasks, self.ranker.taught_tasks
-        self.train_spec = batch_spec(features, served, taught)
-        self._eval_spec = batch_spec(features, served)
+        self.feed = Feed(features, served, taught, whole_queries)
+        self._eval_feed = Feed(features, served)
         self._blocks = Blocks.of(features).spec
         self._trace()
         self.reset(seed)
 
     def _trace(self) -> None:
-        # Nothing in a step depends on the value of a tensor, so AutoGraph has nothing to convert;
-        # without it, tracing takes a third of the time.
         workers = self._workers
 
-        @tf.autograph.experimental.do_not_convert
-        def trained(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        def trained(tensors: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            batch = self.feed.batch(tensors)
             turn = workers.turn(tf.cast(self._optimizer.steps, tf.int32))
             with tf.GradientTape() as tape:
                 noise = tf.stack([self._noise, turn])
@@ -115,26 +114,13 @@ class Training:
             self._optimizer.apply(tape.gradient(objective, self.ranker.trainable_variables))
             return workers.total(losses)
 
-        @tf.autograph.experimental.do_not_convert
-        def judged(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        def judged(tensors: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            batch = self._eval_feed.batch(tensors)
             return workers.total(self.ranker.eval_losses(batch, workers))
 
-        @tf.function(input_signature=[self.train_spec], autograph=False)
-        @tf.autograph.experimental.do_not_convert
-        def step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            return workers.run(trained, batch)
-
-        @tf.function(input_signature=[self._eval_spec], autograph=False)
-        @tf.autograph.experimental.do_not_convert
-        def judge(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-            return workers.run(judged, batch)
-
-        @tf.function(input_signature=[self._blocks], autograph=False)
-        @tf.autograph.experimental.do_not_convert
-        def outputs(blocks: Mapping[str, tf.Tensor]) -> Any:
-            return self.ranker(blocks)
-
-        self.step, self._judge, self._outputs = step, judge, outputs
+        self.step = Traced(lambda tensors: workers.run(trained, tensors), self.feed.spec)
+        self._judge = Traced(lambda tensors: workers.run(judged, tensors), self._eval_feed.spec)
+        self._outputs = Traced(lambda blocks: self.ranker(blocks), self._blocks)
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the state of a new training, with another seed if one is given."""
@@ -225,9 +211,12 @@ class Training:
             whole_queries=self._whole_queries,
             without=without,
             first_epoch=done,
+            epochs=epochs,
         )
         held_out = Examples(
-            feature_table.shards(examples, "eval"), max(self._training.batch_size, _EVAL_ROWS)
+            feature_table.shards(examples, "eval"),
+            max(self._training.batch_size, _EVAL_ROWS),
+            epochs=epochs,
         )
         if labels is not None:
             _require_labels(train.files, labels, self._min_coverage)
@@ -285,18 +274,14 @@ class Training:
 
     def _pass(self, train: Examples, epoch: int, progress: Progress) -> dict[str, float]:
         mean = _Mean(self.ranker.loss_names)
-        served, taught = self.ranker.served_tasks, self.ranker.taught_tasks
-        batches = fed(train.batches(), self.train_spec, served, taught, self._workers)
-        for tensors, rows in ahead(batches):
+        for tensors, rows in ahead(self.feed.tensors(train.batches(), self._workers)):
             mean.add(self.step(tensors), rows)
             progress.batch(epoch, mean.rows)
         return mean.values()
 
     def _judged(self, held_out: Examples) -> dict[str, float]:
         mean = _Mean(self.ranker.eval_loss_names)
-        served = self.ranker.served_tasks
-        batches = fed(held_out.batches(), self._eval_spec, served, workers=self._workers)
-        for tensors, rows in ahead(batches):
+        for tensors, rows in ahead(self._eval_feed.tensors(held_out.batches(), self._workers)):
             mean.add(self._judge(tensors), rows)
         return mean.values()
 

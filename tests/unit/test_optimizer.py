@@ -120,7 +120,7 @@ def training(lazy_rows):
 
 def readers_of_whole_tables(built):
     """Operations of a step that read or write all of an embedding table or of its moments."""
-    graph = built.step.get_concrete_function().graph
+    graph = built.step.graph.graph
     tables = {
         id(variable.handle): name
         for name, variable in {**built._weights, **built._moments}.items()
