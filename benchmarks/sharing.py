@@ -2,13 +2,14 @@
 
     .venv/bin/python -m benchmarks.sharing --json runs/bench/sharing.json
 
-Two ways to distil K students from one teacher, one epoch each: the teacher labels once and each
-student joins the labels; or each student runs the teacher in its own training loop, as Keras'
-Distiller does. A student without any teacher, its undistilled twin, is the floor.
+Two ways to distil K students from one teacher, for the epochs of the demo: the teacher labels once
+and each student joins the labels; or each student runs the teacher in its own training loop, as
+Keras' Distiller does. A student without any teacher, its undistilled twin, is the floor.
 
-Every part is timed by itself, medians in turns, and the parts are added up: students are trained
-one after the other, so K of them cost K times one. `ratio_further_student` is what one more student
-costs, over the training of its twin.
+Every part is timed by itself, medians in turns, and the parts are added up. All have one thread, as
+the students of a run have, of which as many are trained side by side as there are cores: seconds
+are core seconds. `ratio_further_student` is what one more student costs, over the training of its
+twin.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks import prepared, result
+from benchmarks import one_thread, prepared, result
 from benchmarks.labeler import Work, label
 from benchmarks.turns import in_turns, medians, paired_ratio
 from tfx_distill.labels.join import LabelJoiner
@@ -37,7 +38,7 @@ def measure(folder: Path, *, rows: int, runs: int) -> dict[str, Any]:
     from benchmarks.students import TeacherInTheLoop, begin
     from tfx_distill.components.artifacts import read_snapshots
 
-    made = prepared.prepare(folder, rows)
+    made = prepared.prepare(folder, rows)  # done: see `main`
     work = Work(made, made.features, made.teachers[prepared.LARGE], folder / "shared")
     label(work)
     snapshots = read_snapshots(str(work.scratch / "artifact"))
@@ -45,7 +46,8 @@ def measure(folder: Path, *, rows: int, runs: int) -> dict[str, Any]:
     kinds = {task.name: task.kind for task in made.config.tasks}
     in_the_loop = TeacherInTheLoop(work.teacher / prepared.SERVING, made.features, made.config)
     taught, twin = (begin(made.config, student, twin=is_twin) for is_twin in (False, True))
-    given: dict[str, Any] = {"examples": made.features, "span": 0, "epochs": 1}
+    epochs = student.training.epochs
+    given: dict[str, Any] = {"examples": made.features, "span": 0, "epochs": epochs}
     again = Work(made, made.features, work.teacher, folder / "scratch")
     seconds = in_turns(
         {
@@ -70,6 +72,7 @@ def measure(folder: Path, *, rows: int, runs: int) -> dict[str, Any]:
         "ratio_further_student": paired_ratio(seconds[SHARED], seconds[TWIN]),
         "ratio_a_teacher_each_to_shared": most["a teacher each"] / most["labels shared"],
         "examples": made.rows,
+        "epochs": epochs,
         "seconds": typical,
         "totals": totals,
         "runs": seconds,
@@ -80,7 +83,9 @@ def main() -> None:
     """Measures and prints."""
     asked = result.parser(__doc__).parse_args()
     run_log.divert(asked.into)
-    found = measure(asked.into, rows=20_000 if asked.small else 200_000, runs=asked.runs)
+    rows = 20_000 if asked.small else 200_000
+    prepared.prepare(asked.into, rows)
+    found = one_thread.call(measure, asked.into, rows=rows, runs=asked.runs)
     ways = list(next(iter(found["totals"].values())))
     table = result.markdown(
         ["students", *(f"{way}, s" for way in ways)],

@@ -150,16 +150,12 @@ class TaskHeads(tf_keras.layers.Layer):
             if name in self._dense
         }
         # From all towers to each output: zero but from the tower of its task.
-        kernel = tf.concat(
-            [self._kernel(name, place, len(heads)) for name, place in of_tasks.items()], 1
-        )
+        own = tf.transpose(tf.one_hot(list(of_tasks.values()), len(heads)))[:, tf.newaxis]
+        kernels = tf.concat([self._dense[name][0] for name in of_tasks], 1)
+        kernel = tf.reshape(own * kernels, [len(heads) * self._units, len(of_tasks)])
         bias = tf.concat([self._dense[name][1] for name in of_tasks], 0)
         rows = tf.matmul(kernel, values, transpose_a=True, transpose_b=True) + bias[:, None]
         return dict(zip(of_tasks, tf.unstack(rows, num=len(of_tasks)), strict=True))
-
-    def _kernel(self, name: str, place: int, count: int) -> tf.Tensor:
-        above, below = place * self._units, (count - 1 - place) * self._units
-        return tf.pad(self._dense[name][0], [[above, below], [0, 0]])
 
     def _add(self, name: str, inputs: int, outputs: int) -> None:
         # A name that ends so is absolute.

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tfx_distill.schema.config import FeaturesConfig
 from tfx_distill.trainer import feature_table
+from tfx_distill.trainer import input as input_module
 from tfx_distill.trainer.folds import fold_of
-from tfx_distill.trainer.input import Examples, Fold, ahead
+from tfx_distill.trainer.input import Examples, Feed, Fold, ahead
 
 
 def table(folder, sizes, per_query=3):
@@ -81,6 +83,46 @@ def test_epochs_differ_and_seeds_repeat(tmp_path):
     assert two_epochs((2, 7))[0] != first
     assert two_epochs((1, 8))[0] != first, "each span is shuffled in its own way"
     assert ids_of(Examples(files, 8).batches()).tolist() == list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept_bytes", "reads"), [(1, 1 << 20, 4), (3, 1 << 20, 2), (3, 1300, 3)]
+)
+def test_what_fits_is_read_once_for_all_epochs(tmp_path, monkeypatch, epochs, kept_bytes, reads):
+    files = table(tmp_path, [30, 31])  # 40 bytes an example
+    once = Examples(files, 8, seed=(0,), labels=LabelsById(), taught=("click",))
+    expected = [list(once.batches()) for _ in range(2)]
+    monkeypatch.setattr(input_module, "_KEPT_BYTES", kept_bytes)
+    read = feature_table.read
+    seen = []
+    monkeypatch.setattr(feature_table, "read", lambda *a, **k: seen.append(a) or read(*a, **k))
+    examples = Examples(files, 8, seed=(0,), labels=LabelsById(), taught=("click",), epochs=epochs)
+    for batches in expected:
+        for got, want in zip(examples.batches(), batches, strict=True):
+            for name in want:
+                np.testing.assert_array_equal(got[name], want[name])
+    assert len(seen) == reads
+
+
+@pytest.mark.parametrize("listwise", [True, False])
+def test_a_graph_gets_the_columns_of_a_batch(tmp_path, listwise):
+    files = table(tmp_path, [9])
+    examples = Examples(files, 9, labels=LabelsById(), taught=("click",), whole_queries=listwise)
+    features = FeaturesConfig(numeric=[{"name": "views"}])
+    feed = Feed(features, ("click",), ("click",), listwise)
+    ((tensors, count),) = feed.tensors(examples.batches())
+    assert count == 9
+    assert set(tensors) == set(feed.spec)
+    got = {name: tensor.numpy().tolist() for name, tensor in feed.batch(tensors).items()}
+    ids = list(range(9))
+    assert got.pop("numeric") == [[i, 0] for i in ids]
+    assert got.pop("query_index", None) == ([i // 3 for i in ids] if listwise else None)
+    assert got == {
+        "labels": [[i % 2 for i in ids]],
+        "weights": [[1] * 9],
+        "teacher": [[i if i % 2 == 0 else 0 for i in ids]],
+        "teacher_label_present": [i % 2 == 0 for i in ids],
+    }
 
 
 def test_queries_stay_whole(tmp_path):
