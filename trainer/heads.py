@@ -150,11 +150,11 @@ class TaskHeads(tf_keras.layers.Layer):
             if name in self._dense
         }
         # From all towers to each output: zero but from the tower of its task.
-        own = tf.transpose(tf.one_hot(list(of_tasks.values()), len(heads)))[:, tf.newaxis]
-        kernels = tf.concat([self._dense[name][0] for name in of_tasks], 1)
-        kernel = tf.reshape(own * kernels, [len(heads) * self._units, len(of_tasks)])
+        own = tf.one_hot(list(of_tasks.values()), len(heads))[:, :, tf.newaxis]
+        kernels = tf.transpose(tf.concat([self._dense[name][0] for name in of_tasks], 1))
+        kernel = tf.reshape(own * kernels[:, tf.newaxis], [len(of_tasks), -1])
         bias = tf.concat([self._dense[name][1] for name in of_tasks], 0)
-        rows = tf.matmul(kernel, values, transpose_a=True, transpose_b=True) + bias[:, None]
+        rows = tf.matmul(kernel, values, transpose_b=True) + bias[:, tf.newaxis]
         return dict(zip(of_tasks, tf.unstack(rows, num=len(of_tasks)), strict=True))
 
     def _add(self, name: str, inputs: int, outputs: int) -> None:
