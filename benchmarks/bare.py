@@ -152,7 +152,7 @@ def train(
         training.learning_rate, global_clipnorm=training.clip_norm
     )
     names = ["numeric", "categorical", "multivalent", columns.LABELS, columns.WEIGHTS]
-    extra = [columns.TEACHER, columns.TEACHER_PRESENT, columns.QUERY_INDEX] if taught else []
+    extra = [columns.TEACHER, columns.TEACHER_PRESENT] if taught else []
 
     @tf.function(autograph=False, reduce_retracing=True)
     def step(batch: Any) -> Any:
@@ -235,7 +235,6 @@ def run(config: RunConfig) -> dict[str, Any]:
     )
     rows = len(labels)
     data["train"][columns.TEACHER_PRESENT] = np.ones(rows, np.float32)
-    data["train"][columns.QUERY_INDEX] = np.zeros(rows, np.int32)
     for student in config.students:
         for twin in (True, False):
             made = heads.of_student(student, config.tasks, twin=twin)

@@ -56,7 +56,7 @@ def measure(rows: int, *, lazy: bool, steps: int) -> dict[str, Any]:
         {
             "numeric": tf.constant(random.normal(size=(BATCH, 2)), tf.float32),
             "categorical": tf.constant(random.integers(0, rows, (BATCH, 1)), tf.int32),
-            # The labels and their weights.
+            # See `columns.TARGETS`: the labels and their weights.
             "targets": tf.constant([random.integers(0, 2, BATCH), np.ones(BATCH)], tf.float32),
         }
         for _ in range(5)

@@ -3,9 +3,10 @@
     .venv/bin/python -m benchmarks.join --json runs/bench/join.json
 
 A student's epoch with labels from the label table, its epoch with the same labels already in
-memory, and the epoch of its undistilled twin, medians in turns. `ratio_join` is the first over the
-second: reading and joining. `ratio_with_labels` is the first over the third: all that distillation
-costs, the operations of the further heads included.
+memory, and the epoch of its undistilled twin, medians in turns; of a training of several epochs
+this is the first, in which labels are read. `ratio_join` is the first over the second: reading and
+joining. `ratio_with_labels` is the first over the third: all that distillation costs, the
+operations of the further heads included.
 
 Then labels are joined for a table of ten million examples whose order is not that of the labels:
 time, and the memory of a process that does nothing else.

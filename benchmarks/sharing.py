@@ -6,10 +6,9 @@ Two ways to distil K students from one teacher, for the epochs of the demo: the 
 and each student joins the labels; or each student runs the teacher in its own training loop, as
 Keras' Distiller does. A student without any teacher, its undistilled twin, is the floor.
 
-Every part is timed by itself, medians in turns, and the parts are added up. All have one thread, as
-the students of a run have, of which as many are trained side by side as there are cores: seconds
-are core seconds. `ratio_further_student` is what one more student costs, over the training of its
-twin.
+Every part is timed by itself, medians in turns, and the parts are added up. TensorFlow has one
+thread, as each of the students that a run trains side by side; batches are made beside it.
+`ratio_further_student` is what one more student costs, over the training of its twin.
 """
 
 from __future__ import annotations

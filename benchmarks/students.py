@@ -40,6 +40,7 @@ def _training(job: TrainingJob) -> Training:
         model=job.model,
         heads=job.heads,
         training=job.training,
+        whole_queries=job.whole_queries,
         quiet=True,
     )
 

@@ -94,11 +94,12 @@ def _found(name: str, check: Callable[[Path], str], folder: Path) -> Finding:
 def check_python(_: Path) -> str:
     """Python is supported, and the TFX beside it is of the line meant for it."""
     version = ".".join(map(str, sys.version_info[:3]))
-    if not (3, 10) <= sys.version_info < (3, 14):
+    crashes = (3, 12, 0) <= sys.version_info < (3, 12, 2)  # in the garbage collector
+    if crashes or not (3, 10) <= sys.version_info < (3, 14):
         raise EnvironmentProblem(
             sys.executable,
             got=f"Python {version}",
-            expected="Python 3.10 to 3.13",
+            expected="Python 3.10 to 3.13, not 3.12.0 and 3.12.1",
             fix="Install Python 3.10, then: make setup.",
         )
     wanted = line_of_python().tfx

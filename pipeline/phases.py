@@ -82,9 +82,10 @@ def now(thread: int) -> str | None:
 def _stacks() -> dict[int, FrameType]:
     """The innermost frame of each thread.
 
-    Up to Python 3.11 it is made under a lock of the interpreter. Garbage that is collected just
-    then may be a thread's own data, or TensorFlow's, and waits for that lock, or for a thread that
-    does (python/cpython#106883): the process hangs for ever.
+    On Python 3.11 the frames are allocated under a lock of the interpreter, and an allocation may
+    collect garbage, whose finalizers may wait for this lock, or let in a thread that does
+    (python/cpython#106883): the process hangs for ever. So nothing is collected meanwhile. Whoever
+    else disables the collection in these microseconds finds it enabled again.
     """
     with _turn:  # else another caller would enable what this one disabled
         enabled = gc.isenabled()

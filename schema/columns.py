@@ -31,6 +31,10 @@ def weight(task: str) -> str:
     return f"weight_{task}"
 
 
+TARGETS = "targets"
+"""Matrix in which a batch reaches a step: the rows of `LABELS`, `WEIGHTS`, `TEACHER` and
+`TEACHER_PRESENT`, below each other."""
+
 LABELS = "labels"
 """Matrix of a training batch: float32, a row of hard labels for each served task."""
 
@@ -39,9 +43,6 @@ WEIGHTS = "weights"
 
 TEACHER = "teacher"
 """Matrix of a training batch: float32, a row for each taught task, 0 without a teacher label."""
-
-TARGETS = "targets"
-"""Matrix of a training batch: float32, the rows of all that is one number an example."""
 
 QUERY_INDEX = "query_index"
 """Column of a training batch: int32, the queries of the batch numbered from 0."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -150,9 +151,10 @@ class TaskHeads(tf_keras.layers.Layer):
             if name in self._dense
         }
         # From all towers to each output: zero but from the tower of its task.
-        own = tf.one_hot(list(of_tasks.values()), len(heads))[:, :, tf.newaxis]
-        kernels = tf.transpose(tf.concat([self._dense[name][0] for name in of_tasks], 1))
-        kernel = tf.reshape(own * kernels[:, tf.newaxis], [len(of_tasks), -1])
+        own = np.eye(len(heads), dtype=np.float32)[list(of_tasks.values()), :, np.newaxis]
+        small = tf.transpose(tf.concat([self._dense[name][0] for name in of_tasks], 1))
+        # [outputs, towers, 1] times [outputs, 1, units]
+        kernel = tf.reshape(own * small[:, tf.newaxis], [len(of_tasks), -1])
         bias = tf.concat([self._dense[name][1] for name in of_tasks], 0)
         rows = tf.matmul(kernel, values, transpose_b=True) + bias[:, tf.newaxis]
         return dict(zip(of_tasks, tf.unstack(rows, num=len(of_tasks)), strict=True))

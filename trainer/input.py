@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Columns = dict[str, "NDArray[Any]"]
 
 _KEPT_BYTES = 256 << 20
-"""Of decompressed shards: small data is read and joined once, whatever the epochs."""
+"""Of decompressed shards: small data is read once, whatever the epochs."""
 
 
 class Coverage(Protocol):
@@ -196,8 +196,8 @@ class Examples:
         cut between queries, and a query longer than `batch_size` is a batch of its own.
       without: A fold of queries to leave out.
       first_epoch: Which epoch comes next, from 0.
-      epochs: How many there will be, at the most. Between several of them shards are kept, up to
-        256 MiB.
+      epochs: How many there are at the most, those before `first_epoch` included. Between the ones
+        to come shards are kept, up to 256 MiB.
     """
 
     files: list[Path]
@@ -213,7 +213,7 @@ class Examples:
     def __post_init__(self) -> None:
         self._epoch = self.first_epoch
         self._kept: dict[Path, Columns] = {}
-        self._free = _KEPT_BYTES if self.epochs > 1 else 0
+        self._free = _KEPT_BYTES if self.epochs - self.first_epoch > 1 else 0
         self.rows = feature_table.rows(self.files)
 
     def batches(self) -> Iterator[Columns]:
@@ -224,7 +224,9 @@ class Examples:
         order = range(len(self.files)) if shuffle is None else shuffle.permutation(len(self.files))
         rest: Columns | None = None
         for file in (self.files[place] for place in order):
-            shard = self._shard(file)
+            shard = self._taught(file, self._read(file))
+            if self.without is not None:
+                shard = self.without.kept(shard)
             if shuffle is not None:
                 shard = _take(shard, self._shuffled(shard, shuffle))
             cuts = self._cuts(shard, rest)
@@ -234,12 +236,10 @@ class Examples:
         if rest is not None and len(rest[columns.EXAMPLE_ID]):
             yield self._numbered(rest)
 
-    def _shard(self, file: Path) -> Columns:
+    def _read(self, file: Path) -> Columns:
         shard = self._kept.get(file)
         if shard is None:
-            shard = self._taught(file, feature_table.read(file, leave_out=[columns.EVENT_TIME]))
-            if self.without is not None:
-                shard = self.without.kept(shard)
+            shard = feature_table.read(file, leave_out=[columns.EVENT_TIME])
             size = sum(values.nbytes for values in shard.values())
             if size <= self._free:
                 self._free -= size
@@ -250,10 +250,8 @@ class Examples:
         if not self.taught or self.labels is None:
             return shard
         found, present = self.labels.join(file.stem, shard[columns.EXAMPLE_ID])
-        shard[columns.TEACHER_PRESENT] = present.astype(np.float32)
-        for task in self.taught:
-            shard[columns.teacher(task)] = found[task]
-        return shard
+        labels = {columns.teacher(task): found[task] for task in self.taught}
+        return {**shard, **labels, columns.TEACHER_PRESENT: present.astype(np.float32)}
 
     def _shuffled(self, shard: Columns, shuffle: np.random.Generator) -> NDArray[np.int64]:
         queries = shard[columns.QUERY_ID]

@@ -214,9 +214,7 @@ class Training:
             epochs=epochs,
         )
         held_out = Examples(
-            feature_table.shards(examples, "eval"),
-            max(self._training.batch_size, _EVAL_ROWS),
-            epochs=epochs,
+            feature_table.shards(examples, "eval"), max(self._training.batch_size, _EVAL_ROWS)
         )
         if labels is not None:
             _require_labels(train.files, labels, self._min_coverage)

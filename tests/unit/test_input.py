@@ -86,17 +86,27 @@ def test_epochs_differ_and_seeds_repeat(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "kept_bytes", "reads"), [(1, 1 << 20, 4), (3, 1 << 20, 2), (3, 1300, 3)]
+    ("epochs", "first", "kept_bytes", "reads"),
+    [
+        (1, 0, 1 << 20, 4),
+        (3, 0, 1 << 20, 2),
+        (3, 2, 1 << 20, 4),  # one epoch to come, and nothing to keep for it
+        (3, 0, 1000, 3),  # a shard has 30 or 31 examples of 32 bytes
+    ],
 )
-def test_what_fits_is_read_once_for_all_epochs(tmp_path, monkeypatch, epochs, kept_bytes, reads):
-    files = table(tmp_path, [30, 31])  # 40 bytes an example
-    once = Examples(files, 8, seed=(0,), labels=LabelsById(), taught=("click",))
+@pytest.mark.parametrize("more", [{}, {"whole_queries": True}, {"without": Fold(1, 3)}])
+def test_what_fits_is_read_once_for_all_epochs(
+    tmp_path, monkeypatch, epochs, first, kept_bytes, reads, more
+):
+    files = table(tmp_path, [30, 31])
+    given = {"seed": (0,), "labels": LabelsById(), "taught": ("click",), "first_epoch": first}
+    once = Examples(files, 8, **given, **more)
     expected = [list(once.batches()) for _ in range(2)]
     monkeypatch.setattr(input_module, "_KEPT_BYTES", kept_bytes)
     read = feature_table.read
     seen = []
     monkeypatch.setattr(feature_table, "read", lambda *a, **k: seen.append(a) or read(*a, **k))
-    examples = Examples(files, 8, seed=(0,), labels=LabelsById(), taught=("click",), epochs=epochs)
+    examples = Examples(files, 8, **given, **more, epochs=epochs)
     for batches in expected:
         for got, want in zip(examples.batches(), batches, strict=True):
             for name in want:
@@ -104,25 +114,42 @@ def test_what_fits_is_read_once_for_all_epochs(tmp_path, monkeypatch, epochs, ke
     assert len(seen) == reads
 
 
+def feed_of(tasks, taught=(), listwise=False):
+    return Feed(FeaturesConfig(numeric=[{"name": "views"}]), tasks, taught, listwise)
+
+
 @pytest.mark.parametrize("listwise", [True, False])
-def test_a_graph_gets_the_columns_of_a_batch(tmp_path, listwise):
-    files = table(tmp_path, [9])
-    examples = Examples(files, 9, labels=LabelsById(), taught=("click",), whole_queries=listwise)
-    features = FeaturesConfig(numeric=[{"name": "views"}])
-    feed = Feed(features, ("click",), ("click",), listwise)
-    ((tensors, count),) = feed.tensors(examples.batches())
-    assert count == 9
-    assert set(tensors) == set(feed.spec)
-    got = {name: tensor.numpy().tolist() for name, tensor in feed.batch(tensors).items()}
-    ids = list(range(9))
-    assert got.pop("numeric") == [[i, 0] for i in ids]
-    assert got.pop("query_index", None) == ([i // 3 for i in ids] if listwise else None)
-    assert got == {
-        "labels": [[i % 2 for i in ids]],
-        "weights": [[1] * 9],
-        "teacher": [[i if i % 2 == 0 else 0 for i in ids]],
-        "teacher_label_present": [i % 2 == 0 for i in ids],
+def test_a_graph_gets_the_matrices_in_the_order_of_the_tasks(listwise):
+    feed = feed_of(("click", "like"), ("like", "click", "share"), listwise)
+    names = ["label_click", "label_like", "weight_click", "weight_like"]
+    names += ["teacher_click", "teacher_like", "teacher_share", "teacher_label_present"]
+    batch = {name: np.full(3, number, np.float32) for number, name in enumerate(names)}
+    batch["numeric"] = np.arange(6, dtype=np.float32).reshape(3, 2)
+    batch["query_index"] = np.array([0, 0, 1], np.int32)
+    batch["example_id"] = batch["query_id"] = np.arange(3)
+    ((tensors, count),) = feed.tensors([batch])
+    assert count == 3
+    assert {name: (t.dtype, len(t.shape)) for name, t in tensors.items()} == {
+        name: (spec.dtype, len(spec.shape)) for name, spec in feed.spec.items()
     }
+    got = {name: tensor.numpy().tolist() for name, tensor in feed.batch(tensors).items()}
+    assert got.pop("query_index", None) == ([0, 0, 1] if listwise else None)
+    assert got == {
+        "numeric": [[0, 1], [2, 3], [4, 5]],
+        "labels": [[0] * 3, [1] * 3],
+        "weights": [[2] * 3, [3] * 3],
+        "teacher": [[5] * 3, [4] * 3, [6] * 3],
+        "teacher_label_present": [7] * 3,
+    }
+
+
+def test_a_graph_without_a_teacher_gets_hard_labels_only(tmp_path):
+    files = table(tmp_path, [9])
+    feed = feed_of(("click",))
+    ((tensors, _),) = feed.tensors(Examples(files, 9, whole_queries=True).batches())
+    batch = feed.batch(tensors)
+    assert set(batch) == {"numeric", "labels", "weights"}
+    assert batch["labels"].numpy().tolist() == [[i % 2 for i in range(9)]]
 
 
 def test_queries_stay_whole(tmp_path):

@@ -58,7 +58,7 @@ def test_scripts_are_valid_and_executable(path: Path) -> None:
     [("3.10", "1.16.0"), ("3.11", "1.21.3"), ("3.12", "1.21.3"), ("3.13", "1.21.3")],
 )
 def test_one_tfx_line_per_python(python: str, line: str) -> None:
-    here = {"python_version": python, "python_full_version": f"{python}.1", "extra": ""}
+    here = {"python_version": python, "python_full_version": f"{python}.2", "extra": ""}
     applying = [
         requirement
         for requirement in map(Requirement, importlib.metadata.requires("tfx-distill") or ())
